@@ -1,0 +1,62 @@
+/* config/ini.h - reads ini files: finds the sections and settings, knows none of them.
+ *
+ * What a file may hold:
+ *
+ *   ; a comment, # another          lines may be indented, values are never cut
+ *   [section]                       ; a comment
+ *   name = value                    ; a comment, in sections that take them there
+ *   name = "value ; with ""quotes"" kept as it is"      (in such sections only)
+ *   %include FILE
+ *
+ * In a section that takes comments behind values (on_section says so), a ';' behind
+ * white space begins one, and a value may stand in double or single quotes, in which a
+ * doubled quote stands for one. In any other section a value runs to the end of its
+ * line, quotes included, as PgBouncer has it.
+ *
+ * An included file is read as if it stood in that place. Its name counts from the folder
+ * of the file that includes it or, where there is none, from the working directory (as
+ * PgBouncer has it). A mistake does not end the reading.
+ *
+ * Thread: any; blocks on files.
+ */
+#ifndef CONFIG_INI_H
+#define CONFIG_INI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/check.h"
+
+/* Where something stands. `source` lives as long as the struct ini. */
+struct place {
+    const char *source;
+    unsigned line; /* 0 = the file as a whole, or nowhere when `source` is NULL */
+};
+
+struct ini_handler {
+    /* A [header], without its brackets; NULL = one that cannot be read. True when
+     * comments may stand behind the values that follow. */
+    bool (*on_section)(void *arg, const char *header, struct place place);
+    void (*on_setting)(void *arg, const char *name, const char *value,
+                       struct place place);
+    /* `what` is wrong and what was expected; never holds a value. */
+    void (*on_mistake)(void *arg, struct place place, const char *what);
+    void *arg;
+};
+
+/* The names of the files that were read. Zeroed = none yet. */
+struct ini {
+    char **names;
+    size_t n;
+};
+
+/* Reads it to its end, calling the handler on the way. False: out of memory. */
+bool ini_read_file(struct ini *ini, const char *path,
+                   const struct ini_handler *handler) MUST_CHECK;
+/* The same from memory, where nothing can be included; `source` stands in place of
+ * the file's name. */
+bool ini_read_text(struct ini *ini, const char *source, const char *text,
+                   const struct ini_handler *handler) MUST_CHECK;
+void ini_clear(struct ini *ini);
+
+#endif

@@ -1,0 +1,386 @@
+/* config/rules.c - what must hold between settings, once all of them are read.
+ *
+ * A rule that rests on a value which was reported as bad says nothing: one mistake, one
+ * line.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "config/loading.h"
+#include "config/unit.h"
+
+#define LISTING_MAX 4096 /* of what is offered instead of something wrong */
+
+/* ---- helpers ---- */
+
+/* Where the setting stands, or the section that it would stand in. */
+static struct place place_of(const struct section *section, enum setting_id id)
+{
+    return section->given[id].place.source != NULL ? section->given[id].place
+                                                   : section->place;
+}
+
+static bool is_given(const struct section *section, enum setting_id id)
+{
+    return section->given[id].place.source != NULL;
+}
+
+static bool is_bad(const struct section *section, enum setting_id id)
+{
+    return section->given[id].is_bad;
+}
+
+/* One more of the names that are offered, of which the first few do. */
+static void offer(struct text *names, size_t index, const char *separator,
+                  const char *name)
+{
+    const size_t few = 8;
+
+    if (index <= few)
+        text_addf(names, "%s%s", index > 0 ? separator : "", index < few ? name : "...");
+}
+
+static const struct node_config *find_node(const struct node_list *nodes,
+                                           const char *name)
+{
+    for (size_t i = 0; i < nodes->n; i++)
+        if (strcmp(nodes->items[i].name, name) == 0)
+            return &nodes->items[i];
+    return NULL;
+}
+
+static const struct node_config *find_node_without_patroni(const struct node_list *nodes)
+{
+    for (size_t i = 0; i < nodes->n; i++)
+        if (nodes->items[i].check_port == 0)
+            return &nodes->items[i];
+    return NULL;
+}
+
+/* A path as it may stand in an HTTP request. */
+static bool is_uri(const char *text)
+{
+    if (*text != '/')
+        return false;
+    for (; *text != '\0'; text++)
+        if (*text <= ' ' || *text > '~')
+            return false;
+    return true;
+}
+
+/* ---- each section ---- */
+
+static void check_required(struct loading *loading, const struct section *section)
+{
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        char title[LOADING_TITLE_MAX];
+        struct text expected;
+
+        if (settings[i].section != section->kind || settings[i].initial != NULL ||
+            is_given(section, (enum setting_id)i))
+            continue;
+        text_init(&expected, LISTING_MAX);
+        value_add_expected(&settings[i].rule, &expected);
+        loading_error(loading, section->place, "%s: '%s' is missing; expected %s = %s",
+                      loading_title(loading, section, title), settings[i].name,
+                      settings[i].name, text_get(&expected));
+        text_clear(&expected);
+    }
+}
+
+static void check_main(struct loading *loading, const struct section *section)
+{
+    const struct main_config *main = &loading->config->main;
+    char least[UNIT_TEXT_MAX];
+
+    if (main->dns_min_ttl > main->dns_max_ttl &&
+        !is_bad(section, SETTING_MAIN_dns_min_ttl) &&
+        !is_bad(section, SETTING_MAIN_dns_max_ttl))
+        loading_error(loading, place_of(section, SETTING_MAIN_dns_max_ttl),
+                      "dns_max_ttl is below dns_min_ttl; expected %s or more",
+                      unit_print_duration(main->dns_min_ttl, least));
+}
+
+static void check_nodes_have_patroni(struct loading *loading, struct place place,
+                                     const char *who,
+                                     const struct cluster_config *cluster)
+{
+    const struct node_config *node = find_node_without_patroni(&cluster->nodes);
+
+    if (node != NULL)
+        loading_error(loading, place,
+                      "%s needs Patroni's port of every node, node '%s' has none; "
+                      "expected %s=%s:%u:patroniport in [cluster %s]",
+                      who, node->name, node->name, node->host, node->port, cluster->name);
+}
+
+static void check_drain(struct loading *loading, const struct section *section,
+                        const struct cluster_config *cluster)
+{
+    for (size_t i = 0; i < cluster->drain.n; i++) {
+        struct text names;
+
+        if (find_node(&cluster->nodes, cluster->drain.items[i]) != NULL)
+            continue;
+        text_init(&names, LISTING_MAX);
+        for (size_t n = 0; n < cluster->nodes.n; n++)
+            offer(&names, n, ", ", cluster->nodes.items[n].name);
+        loading_error(loading, place_of(section, SETTING_CLUSTER_drain),
+                      "drain: there is no node '%.80s'; expected some of %s",
+                      cluster->drain.items[i], text_get(&names));
+        text_clear(&names);
+    }
+}
+
+static void check_cluster(struct loading *loading, const struct section *section)
+{
+    const struct cluster_config *cluster = loading_fields(loading, section);
+
+    if (cluster->nodes.n > 0)
+        check_drain(loading, section, cluster);
+    if (is_bad(section, SETTING_CLUSTER_check))
+        return;
+    if (cluster->check == CHECK_PATRONI)
+        check_nodes_have_patroni(loading, place_of(section, SETTING_CLUSTER_nodes),
+                                 "check = patroni", cluster);
+    if (cluster->check == CHECK_POSTGRES && *cluster->check_user == '\0')
+        loading_error(loading, place_of(section, SETTING_CLUSTER_check),
+                      "check = postgres needs a user to log in; expected check_user = "
+                      "name in [cluster %s]",
+                      cluster->name);
+}
+
+/* ---- listeners and their clusters ---- */
+
+static const struct section *section_of_cluster(const struct loading *loading,
+                                                const struct cluster_config *cluster)
+{
+    for (size_t i = 0; i < loading->n_sections; i++)
+        if (loading->sections[i]->kind == SECTION_CLUSTER &&
+            loading_fields(loading, loading->sections[i]) == cluster)
+            return loading->sections[i];
+    UNREACHABLE();
+}
+
+static void report_no_cluster(struct loading *loading, const struct section *section,
+                              const char *wanted)
+{
+    const struct config *config = loading->config;
+    char title[LOADING_TITLE_MAX];
+    struct text names;
+
+    if (loading->has_bad_header)
+        return; /* it may be the one that was meant */
+    loading_title(loading, section, title);
+    text_init(&names, LISTING_MAX);
+    for (size_t i = 0; i < config->n_clusters; i++)
+        offer(&names, i, " or ", config->clusters[i].name);
+
+    if (config->n_clusters == 0)
+        loading_error(loading, place_of(section, SETTING_LISTENER_cluster),
+                      "%s: there is no cluster to lead to; expected a section "
+                      "[cluster NAME]",
+                      title);
+    else if (*wanted == '\0')
+        loading_error(loading, section->place,
+                      "%s: 'cluster' is left out though there are several; expected "
+                      "cluster = %s",
+                      title, text_get(&names));
+    else
+        loading_error(loading, place_of(section, SETTING_LISTENER_cluster),
+                      "%s: there is no [cluster %.80s]; expected cluster = %s", title,
+                      wanted, text_get(&names));
+    text_clear(&names);
+}
+
+static const struct cluster_config *find_cluster(struct loading *loading,
+                                                 const struct section *section)
+{
+    const struct config *config = loading->config;
+    const struct listener_config *listener = loading_fields(loading, section);
+    const struct cluster_config *cluster = NULL;
+
+    if (*listener->cluster != '\0')
+        cluster = config_cluster(config, listener->cluster);
+    else if (config->n_clusters == 1)
+        cluster = &config->clusters[0];
+    if (cluster == NULL)
+        report_no_cluster(loading, section, listener->cluster);
+    return cluster;
+}
+
+static void check_uri(struct loading *loading, const struct section *section,
+                      const struct listener_config *listener)
+{
+    if (*listener->check_uri == '\0')
+        return;
+    if (!is_uri(listener->check_uri))
+        loading_error(loading, place_of(section, SETTING_LISTENER_check_uri),
+                      "check_uri = '%.80s'; expected a path that begins with / and has "
+                      "no blanks",
+                      listener->check_uri);
+    if (is_given(section, SETTING_LISTENER_role))
+        loading_error(loading, place_of(section, SETTING_LISTENER_role),
+                      "role and check_uri in one listener; expected one of the two");
+}
+
+static void check_role(struct loading *loading, const struct section *section,
+                       const struct listener_config *listener,
+                       const struct cluster_config *cluster)
+{
+    const struct section *other = section_of_cluster(loading, cluster);
+
+    if (*listener->check_uri != '\0') {
+        check_nodes_have_patroni(loading, place_of(section, SETTING_LISTENER_check_uri),
+                                 "check_uri", cluster);
+        return;
+    }
+    if (cluster->check == CHECK_TCP && cluster->nodes.n > 1 &&
+        listener->role != ROLE_ANY && !is_bad(section, SETTING_LISTENER_role) &&
+        !is_bad(other, SETTING_CLUSTER_check))
+        loading_error(loading, place_of(section, SETTING_LISTENER_role),
+                      "check = tcp cannot tell a primary from a replica; expected "
+                      "role = any here, or another check in [cluster %s]",
+                      cluster->name);
+}
+
+static void check_listener(struct loading *loading, const struct section *section)
+{
+    struct listener_config *listener = loading_fields(loading, section);
+
+    listener->to = find_cluster(loading, section);
+    check_uri(loading, section, listener);
+    if (listener->to != NULL)
+        check_role(loading, section, listener, listener->to);
+}
+
+static void check_stats(struct loading *loading, const struct section *section)
+{
+    const struct stats_config *stats = &loading->config->stats;
+
+    if (!is_uri(stats->uri))
+        loading_error(loading, place_of(section, SETTING_STATS_uri),
+                      "uri = '%.80s'; expected a path that begins with / and has no "
+                      "blanks",
+                      stats->uri);
+}
+
+/* ---- addresses ---- */
+
+static const struct endpoint_list *endpoints_of(const struct loading *loading,
+                                                const struct section *section)
+{
+    static const struct endpoint_list none;
+    const struct listener_config *listener;
+
+    switch (section->kind) {
+    case SECTION_LISTENER:
+        listener = loading_fields(loading, section);
+        return &listener->bind;
+    case SECTION_STATS:
+        return &loading->config->stats.bind;
+    case SECTION_MAIN:
+    case SECTION_CLUSTER:
+    case SECTION_KIND_COUNT:
+        return &none;
+    }
+    UNREACHABLE();
+}
+
+static bool is_any_address(const struct address *address)
+{
+    struct address any = *address;
+
+    if (address->sa.sa_family == AF_INET)
+        return address->in.sin_addr.s_addr == htonl(INADDR_ANY);
+    any.in6.sin6_addr = in6addr_any;
+    return address_same_host(address, &any);
+}
+
+static bool hosts_clash(const char *a, const char *b)
+{
+    struct address number_a, number_b;
+
+    if (strcmp(a, "*") == 0 || strcmp(b, "*") == 0 || strcasecmp(a, b) == 0)
+        return true;
+    if (!address_parse(a, 0, &number_a) || !address_parse(b, 0, &number_b))
+        return false;
+    return address_same_host(&number_a, &number_b) ||
+           (number_a.sa.sa_family == number_b.sa.sa_family &&
+            (is_any_address(&number_a) || is_any_address(&number_b)));
+}
+
+/* Would the kernel refuse the second? */
+static bool endpoints_clash(const struct endpoint *a, const struct endpoint *b)
+{
+    if (a->path != NULL || b->path != NULL)
+        return a->path != NULL && b->path != NULL && strcmp(a->path, b->path) == 0;
+    return a->port == b->port && hosts_clash(a->host, b->host);
+}
+
+static void report_clash(struct loading *loading, const struct section *section,
+                         const struct section *first, const struct endpoint *endpoint)
+{
+    char title[LOADING_TITLE_MAX];
+    enum setting_id bind =
+        section->kind == SECTION_STATS ? SETTING_STATS_bind : SETTING_LISTENER_bind;
+
+    loading_title(loading, first, title);
+    if (endpoint->path != NULL)
+        loading_error(loading, place_of(section, bind),
+                      "bind: %s is taken by %s at %s:%u; expected another path",
+                      endpoint->path, title, first->place.source, first->place.line);
+    else
+        loading_error(loading, place_of(section, bind),
+                      "bind: %s port %u is taken by %s at %s:%u; expected another "
+                      "address or port",
+                      endpoint->host, endpoint->port, title, first->place.source,
+                      first->place.line);
+}
+
+/* Each address of the section against those in front of it, in all sections. */
+static void check_addresses(struct loading *loading, size_t index)
+{
+    const struct section *section = loading->sections[index];
+    const struct endpoint_list *mine = endpoints_of(loading, section);
+
+    for (size_t i = 0; i < mine->n; i++)
+        for (size_t s = 0; s <= index; s++) {
+            const struct endpoint_list *theirs =
+                endpoints_of(loading, loading->sections[s]);
+            size_t n = s == index ? i : theirs->n;
+
+            for (size_t j = 0; j < n; j++)
+                if (endpoints_clash(&mine->items[i], &theirs->items[j])) {
+                    report_clash(loading, section, loading->sections[s], &mine->items[i]);
+                    j = n;
+                }
+        }
+}
+
+/* ---- all of it ---- */
+
+static void (*const rules[SECTION_KIND_COUNT])(struct loading *loading,
+                                               const struct section *section) = {
+    [SECTION_MAIN] = check_main,
+    [SECTION_CLUSTER] = check_cluster,
+    [SECTION_LISTENER] = check_listener,
+    [SECTION_STATS] = check_stats,
+};
+
+void rules_check(struct loading *loading)
+{
+    for (size_t i = 0; i < loading->n_sections; i++) {
+        const struct section *section = loading->sections[i];
+
+        if (section->place.source == NULL)
+            continue;
+        check_required(loading, section);
+        rules[section->kind](loading, section);
+        check_addresses(loading, i);
+    }
+    if (loading->config->n_listeners == 0 && !loading->has_bad_header)
+        loading_error(loading, (struct place){loading->ini.names[0], 0},
+                      "there is nothing to do: expected a section [listener NAME]");
+}

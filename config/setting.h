@@ -1,0 +1,70 @@
+/* config/setting.h - config/keys.def as a table that can be walked and looked up.
+ *
+ * A section's settings live in one of config.h's structs ("fields" below: a struct
+ * main_config, cluster_config, listener_config or stats_config); each row knows the
+ * offset of its own. Any thread; pure but for memory.
+ */
+#ifndef CONFIG_SETTING_H
+#define CONFIG_SETTING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "config/config.h"
+#include "config/value.h"
+
+enum section_kind {
+    SECTION_MAIN,
+    SECTION_CLUSTER,
+    SECTION_LISTENER,
+    SECTION_STATS,
+    SECTION_KIND_COUNT
+};
+
+/* SETTING_MAIN_workers and so on: the row's index in settings[]. */
+enum setting_id {
+#define KEY_MAIN(type, name, ...) SETTING_MAIN_##name,
+#define KEY_CLUSTER(type, name, ...) SETTING_CLUSTER_##name,
+#define KEY_LISTENER(type, name, ...) SETTING_LISTENER_##name,
+#define KEY_STATS(type, name, ...) SETTING_STATS_##name,
+#include "config/keys.def"
+    SETTING_COUNT
+};
+
+/* What NO_EFFECT("why") leaves in front of the reason. */
+#define SETTING_NO_EFFECT "no effect: "
+
+/* A row of keys.def. */
+struct setting {
+    enum section_kind section;
+    const char *name;
+    const char *initial; /* the default as text; NULL = the setting is required */
+    struct value_rule rule;
+    bool restarts; /* only a restart applies it */
+    const char *help;
+    const char *proof;
+    size_t offset; /* in the section's struct */
+};
+
+extern const struct setting settings[SETTING_COUNT];
+
+/* NULL, or why it does nothing (NO_EFFECT in keys.def). */
+const char *setting_no_effect(const struct setting *setting);
+/* How the section is written: "[pgrouter]", "[cluster NAME]". */
+const char *setting_section(enum section_kind section);
+/* NULL when the section has no such setting. */
+const struct setting *setting_find(enum section_kind section, const char *name);
+
+/* Sets every field of a zeroed struct to its default (required ones stay zero).
+ * False: out of memory; the fields can be cleared. */
+bool setting_init_fields(enum section_kind section, void *fields) MUST_CHECK;
+void setting_clear_fields(enum section_kind section, void *fields);
+void *setting_field(const struct setting *setting, void *fields);
+/* Same value in both structs? */
+bool setting_equal(const struct setting *setting, const void *a, const void *b);
+
+/* What config_describe() does, for any `n` rows in the order of their sections. */
+void setting_describe(const struct setting *rows, size_t n, struct text *out,
+                      bool markdown);
+
+#endif

@@ -1,0 +1,67 @@
+/* core/buffer.h - bytes in flight, and the pond of buffers that a thread draws on.
+ *
+ *       0        begin              end            size
+ *       |--------|==================|--------------|
+ *         gone     to be read         room
+ *
+ * A buffer is attached to a connection only while bytes are in flight and goes back to
+ * its pond afterwards: an idle connection holds none. Its bytes are in memory or, for
+ * bulk that nobody looks into, in a pipe of the kernel (splice(2)): then `bytes` is NULL
+ * and begin is always 0.
+ *
+ * Thread: a pond and its buffers belong to one thread.
+ */
+#ifndef CORE_BUFFER_H
+#define CORE_BUFFER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/check.h"
+
+/* Holds the largest startup packet; a larger message streams through. */
+#define BUFFER_BYTES 16384u
+
+struct buffer {
+    struct pond *home;
+    struct buffer *next; /* in the pond, or in a stream's line to be sent */
+    uint32_t begin;
+    uint32_t end;
+    uint32_t size;
+    int pipe[2];    /* read and write end when bytes == NULL */
+    uint8_t *bytes; /* size of them */
+};
+
+struct pond;
+
+struct pond *pond_new(void) MUST_CHECK;
+/* Every buffer must have been given back. NULL is fine. */
+void pond_free(struct pond *pond);
+
+/* An empty buffer with its bytes in memory; NULL when memory is out. */
+struct buffer *buffer_take(struct pond *pond) MUST_CHECK;
+/* An empty buffer in a pipe; NULL when there are enough pipes in use or none can be had.
+ */
+struct buffer *buffer_take_pipe(struct pond *pond) MUST_CHECK;
+/* Back to its pond; a pipe that still holds bytes is closed instead. NULL is fine. */
+void buffer_give(struct buffer *buffer);
+
+static inline uint32_t buffer_unread(const struct buffer *buffer)
+{
+    return buffer->end - buffer->begin;
+}
+
+static inline uint32_t buffer_room(const struct buffer *buffer)
+{
+    return buffer->size - buffer->end;
+}
+
+/* Appends what fits, all or nothing. */
+bool buffer_add(struct buffer *buffer, const void *bytes, uint32_t n) MUST_CHECK;
+/* The first n unread bytes have been dealt with. */
+void buffer_skip(struct buffer *buffer, uint32_t n);
+
+/* How many buffers of the pond are out now, and how many of those are pipes. */
+unsigned pond_n_taken(const struct pond *pond);
+
+#endif

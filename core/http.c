@@ -1,0 +1,351 @@
+/* core/http.c - libcurl's multi interface on libev.
+ *
+ * libcurl says which descriptors it waits for and until when; we tell it what happened.
+ * The URL keeps the host's name, and CURLOPT_CONNECT_TO leads to the address, so libcurl
+ * has nothing to look up.
+ */
+#include "core/http.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/memory.h"
+#include "core/text.h"
+
+struct http {
+    struct loop *loop;
+    CURLM *multi;
+    ev_timer timeout; /* libcurl's next one */
+    size_t n_requests;
+};
+
+/* One of libcurl's sockets. */
+struct http_socket {
+    struct http *http;
+    ev_io watcher;
+};
+
+struct http_request {
+    struct http *http;
+    CURL *easy;
+    struct curl_slist *connect_to;
+    struct text body;
+    size_t head_bytes;
+    int our_error; /* errno of a socket that could not be made */
+    struct address address;
+    uint32_t timeout_ms;
+    void (*on_answer)(void *arg, const struct http_answer *answer);
+    void *arg;
+    char error[CURL_ERROR_SIZE];
+};
+
+/* ---- answers ---- */
+
+static bool is_unreachable(long error)
+{
+    return error == ECONNREFUSED || error == ECONNRESET || error == EHOSTUNREACH ||
+           error == ENETUNREACH || error == EADDRNOTAVAIL;
+}
+
+static void describe_failure(struct http_request *request, CURLcode code,
+                             struct http_answer *answer)
+{
+    long os_error = 0;
+
+    curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &os_error);
+    answer->outcome = HTTP_FAILED;
+    if (request->our_error != 0 || code == CURLE_OUT_OF_MEMORY) {
+        answer->outcome = HTTP_NOT_SENT;
+        snprintf(request->error, sizeof request->error, "%s",
+                 strerror(request->our_error != 0 ? request->our_error : ENOMEM));
+    } else if (code == CURLE_OPERATION_TIMEDOUT || os_error == ETIMEDOUT) {
+        answer->outcome = HTTP_TIMEOUT;
+        snprintf(request->error, sizeof request->error, "no answer within %u ms",
+                 request->timeout_ms);
+    } else if (code == CURLE_COULDNT_CONNECT || is_unreachable(os_error)) {
+        answer->outcome = HTTP_REFUSED;
+        snprintf(request->error, sizeof request->error, "%s",
+                 os_error != 0 ? strerror((int)os_error) : "connecting failed");
+    } else if (request->body.overflowed || request->head_bytes > HTTP_ANSWER_MAX_BYTES) {
+        snprintf(request->error, sizeof request->error, "the answer is too long");
+    } else if (request->error[0] == '\0') {
+        snprintf(request->error, sizeof request->error, "%s", curl_easy_strerror(code));
+    }
+    answer->error = request->error;
+}
+
+static void request_free(struct http_request *request)
+{
+    if (request->easy != NULL) {
+        curl_multi_remove_handle(request->http->multi, request->easy);
+        curl_easy_cleanup(request->easy);
+    }
+    curl_slist_free_all(request->connect_to);
+    text_clear(&request->body);
+    request->http->n_requests--;
+    memory_free(request);
+}
+
+static void finish(struct http_request *request, CURLcode code)
+{
+    struct http_answer answer = {.body = "", .error = ""};
+    curl_off_t duration_us = 0;
+    long status = 0;
+
+    curl_easy_getinfo(request->easy, CURLINFO_TOTAL_TIME_T, &duration_us);
+    answer.duration_ms = (uint32_t)(duration_us / 1000);
+    if (code == CURLE_OK) {
+        curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
+        answer.status = (int)status;
+        answer.body = text_get(&request->body);
+        answer.length = request->body.length;
+    } else {
+        describe_failure(request, code, &answer);
+    }
+    request->on_answer(request->arg, &answer);
+    request_free(request);
+}
+
+/* After each call of libcurl's: hands out what has ended. */
+static void finish_ended(struct http *http)
+{
+    CURLMsg *message;
+    int n_left;
+
+    while ((message = curl_multi_info_read(http->multi, &n_left)) != NULL) {
+        struct http_request *request;
+        CURLcode code = message->data.result;
+
+        if (message->msg != CURLMSG_DONE)
+            continue;
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &request);
+        finish(request, code);
+    }
+}
+
+/* ---- libcurl in the loop ---- */
+
+static void act(struct http *http, curl_socket_t fd, int what)
+{
+    int n_running;
+
+    curl_multi_socket_action(http->multi, fd, what, &n_running);
+    finish_ended(http);
+}
+
+static void on_timeout(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    (void)ev;
+    (void)events;
+    act(CONTAINER_OF(timer, struct http, timeout), CURL_SOCKET_TIMEOUT, 0);
+}
+
+static void on_socket(struct ev_loop *ev, ev_io *watcher, int events)
+{
+    (void)ev;
+    act(CONTAINER_OF(watcher, struct http_socket, watcher)->http, watcher->fd,
+        (events & EV_READ ? CURL_CSELECT_IN : 0) |
+            (events & EV_WRITE ? CURL_CSELECT_OUT : 0));
+}
+
+static int on_timeout_wanted(CURLM *multi, long wait_ms, void *arg)
+{
+    struct http *http = arg;
+
+    (void)multi;
+    ev_timer_stop(http->loop->ev, &http->timeout);
+    if (wait_ms >= 0) {
+        ev_timer_set(&http->timeout, (double)wait_ms / 1e3, 0.);
+        ev_timer_start(http->loop->ev, &http->timeout);
+    }
+    return 0;
+}
+
+/* Without memory the socket stays unwatched and its request times out. */
+static int on_socket_state(CURL *easy, curl_socket_t fd, int what, void *arg,
+                           void *socket_arg)
+{
+    struct http *http = arg;
+    struct http_socket *socket = socket_arg;
+
+    (void)easy;
+    if (socket != NULL)
+        ev_io_stop(http->loop->ev, &socket->watcher);
+    if (what == CURL_POLL_REMOVE) {
+        memory_free(socket);
+        return 0;
+    }
+    if (socket == NULL) {
+        socket = memory_zeroed(sizeof *socket);
+        if (socket == NULL)
+            return 0;
+        socket->http = http;
+        curl_multi_assign(http->multi, fd, socket);
+    }
+    ev_io_init(&socket->watcher, on_socket, fd,
+               (what & CURL_POLL_IN ? EV_READ : 0) |
+                   (what & CURL_POLL_OUT ? EV_WRITE : 0));
+    ev_io_start(http->loop->ev, &socket->watcher);
+    return 0;
+}
+
+/* ---- requests ---- */
+
+static size_t on_body(char *bytes, size_t one, size_t n, void *arg)
+{
+    struct http_request *request = arg;
+
+    (void)one; /* always 1 */
+    text_add_n(&request->body, bytes, n);
+    return request->body.overflowed ? 0 : n;
+}
+
+static size_t on_head(char *bytes, size_t one, size_t n, void *arg)
+{
+    struct http_request *request = arg;
+
+    (void)bytes;
+    (void)one;
+    request->head_bytes += n;
+    return request->head_bytes > HTTP_ANSWER_MAX_BYTES ? 0 : n;
+}
+
+/* The address as it is, with the scope of a link-local one, which no URL carries. */
+static curl_socket_t on_open(void *arg, curlsocktype purpose,
+                             struct curl_sockaddr *target)
+{
+    struct http_request *request = arg;
+    socklen_t length = address_length(&request->address);
+    int fd = socket(request->address.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    (void)purpose;
+    if (fd < 0) {
+        request->our_error = errno;
+        return CURL_SOCKET_BAD;
+    }
+    memcpy(&target->addr, &request->address, length);
+    target->addrlen = length;
+    return fd;
+}
+
+static bool set_address(struct http_request *request)
+{
+    char number[ADDRESS_TEXT_MAX], line[ADDRESS_TEXT_MAX + 4];
+
+    snprintf(line, sizeof line, "::%s", address_print(&request->address, number));
+    request->connect_to = curl_slist_append(NULL, line);
+    return request->connect_to != NULL &&
+           curl_easy_setopt(request->easy, CURLOPT_CONNECT_TO, request->connect_to) ==
+               CURLE_OK;
+}
+
+static bool set_url(struct http_request *request, const char *host, const char *path)
+{
+    struct text url;
+    bool is_v6 = strchr(host, ':') != NULL;
+    bool done;
+
+    text_init(&url, 4096);
+    /* A scope ("fe80::1%eth0") has no place in a Host header. */
+    text_addf(&url, is_v6 ? "http://[%.*s]:%u%s" : "http://%.*s:%u%s",
+              (int)strcspn(host, "%"), host, address_port(&request->address), path);
+    done = !url.overflowed &&
+           curl_easy_setopt(request->easy, CURLOPT_URL, text_get(&url)) == CURLE_OK;
+    text_clear(&url);
+    return done;
+}
+
+static bool set_options(struct http_request *request)
+{
+    CURL *easy = request->easy;
+
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, request);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, request->error);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, request);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_head);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, request);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, request);
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)request->timeout_ms);
+    return curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_USERAGENT, "pgrouter") == CURLE_OK;
+}
+
+struct http_request *
+http_get(struct http *http, const char *host, const struct address *address,
+         const char *path, uint32_t timeout_ms,
+         void (*on_answer)(void *arg, const struct http_answer *answer), void *arg)
+{
+    struct http_request *request = memory_zeroed(sizeof *request);
+
+    if (request == NULL)
+        return NULL;
+    http->n_requests++;
+    request->http = http;
+    request->address = *address;
+    request->timeout_ms = timeout_ms == 0 ? 1 : timeout_ms; /* libcurl's 0 is "never" */
+    request->on_answer = on_answer;
+    request->arg = arg;
+    text_init(&request->body, HTTP_ANSWER_MAX_BYTES);
+    request->easy = curl_easy_init();
+    if (request->easy == NULL || !set_options(request) || !set_address(request) ||
+        !set_url(request, host, path) ||
+        curl_multi_add_handle(http->multi, request->easy) != CURLM_OK) {
+        request_free(request);
+        return NULL;
+    }
+    return request;
+}
+
+void http_cancel(struct http_request *request)
+{
+    request_free(request);
+}
+
+/* ---- the client ---- */
+
+struct http *http_new(struct loop *loop)
+{
+    struct http *http;
+
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+        return NULL;
+    http = memory_zeroed(sizeof *http);
+    if (http == NULL) {
+        curl_global_cleanup();
+        return NULL;
+    }
+    http->loop = loop;
+    ev_timer_init(&http->timeout, on_timeout, 0., 0.);
+    http->multi = curl_multi_init();
+    if (http->multi == NULL) {
+        http_free(http);
+        return NULL;
+    }
+    curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket_state);
+    curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
+    curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timeout_wanted);
+    curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
+    return http;
+}
+
+void http_free(struct http *http)
+{
+    if (http == NULL)
+        return;
+    REQUIRE(http->n_requests == 0);
+    curl_multi_cleanup(http->multi);
+    ev_timer_stop(http->loop->ev, &http->timeout);
+    memory_free(http);
+    curl_global_cleanup();
+}

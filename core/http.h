@@ -1,0 +1,56 @@
+/* core/http.h - HTTP GET without blocking, by libcurl inside the loop.
+ *
+ * It never looks up a name, follows a redirect, uses a proxy or keeps a connection: one
+ * request is one connection to the address that the caller gives.
+ *
+ * Thread: one (control). Answers come from the loop, never from within a call.
+ */
+#ifndef CORE_HTTP_H
+#define CORE_HTTP_H
+
+#include <stdint.h>
+
+#include "core/address.h"
+#include "core/loop.h"
+
+/* An answer with more bytes than this, in its head or in its body, is a failed one. */
+#define HTTP_ANSWER_MAX_BYTES 65536
+
+struct http;
+struct http_request;
+
+enum http_outcome {
+    HTTP_ANSWERED,
+    HTTP_REFUSED, /* no connection came about: refused, reset or without a route */
+    HTTP_TIMEOUT,
+    HTTP_FAILED,  /* anything else of the other side's: not HTTP, too long, cut short */
+    HTTP_NOT_SENT /* memory or descriptors are out on our side */
+};
+
+struct http_answer {
+    enum http_outcome outcome;
+    int status;       /* 0 unless HTTP_ANSWERED */
+    const char *body; /* with a zero byte behind it; "" unless HTTP_ANSWERED */
+    size_t length;
+    const char *error; /* in words; "" when HTTP_ANSWERED */
+    uint32_t duration_ms;
+};
+
+/* NULL when memory is out. */
+struct http *http_new(struct loop *loop) MUST_CHECK;
+/* Every request must have ended or be cancelled. NULL is fine. */
+void http_free(struct http *http);
+
+/* GET http://HOST:PORT/PATH from `address`, whose port is the URL's. `host` is a name or
+ * a number for the Host header only; `path` begins with "/". `on_answer` is called once,
+ * after at most `timeout_ms`, and may start or cancel any request; `answer` and what it
+ * points to are gone afterwards. NULL when memory is out. */
+struct http_request *
+http_get(struct http *http, const char *host, const struct address *address,
+         const char *path, uint32_t timeout_ms,
+         void (*on_answer)(void *arg, const struct http_answer *answer),
+         void *arg) MUST_CHECK;
+/* `on_answer` will not be called. Not to be called after it was. */
+void http_cancel(struct http_request *request);
+
+#endif

@@ -1,0 +1,86 @@
+/* core/loop.h - one thread's event loop, and what hangs off it.
+ *
+ * A thread has one loop. Everything that belongs to the thread (streams, timers,
+ * buffers) is reached through it, and only mailbox_post() reaches into another's.
+ *
+ * An iteration is: sleep, run the callbacks of what happened, run what was deferred.
+ * Nobody frees an object in a callback that may belong to somebody further up the
+ * stack: it is closed, and its loop_defer()ed function frees it after the iteration.
+ */
+#ifndef CORE_LOOP_H
+#define CORE_LOOP_H
+
+#include <ev.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/check.h"
+#include "core/list.h"
+
+struct pond;
+
+/* Runs once after the callbacks of the present iteration. Embed it. */
+struct deferred {
+    struct link in_loop;
+    void (*run)(struct deferred *deferred);
+};
+
+/* A wait with an end. Equal durations share one queue, so arming and cancelling are
+ * O(1) and cost no system call. Embed it; a zeroed one is not armed. */
+struct deadline {
+    struct link in_queue;
+    struct deadline_queue *queue;
+    uint64_t due_ms;
+    void (*on_due)(struct deadline *deadline);
+};
+
+struct loop {
+    struct ev_loop *ev;
+    struct pond *pond; /* the thread's buffers, core/buffer.h */
+    struct list deferred;
+    struct list queues; /* of deadlines, one for each duration in use */
+    ev_prepare before_sleep;
+    ev_check after_sleep;
+    int epoll;       /* the kernel's set behind ev */
+    uint64_t now_ns; /* monotonic, as of this iteration's start */
+    int schedstat;   /* descriptor of the thread's scheduler statistics, or -1 */
+    uint64_t looked_at_ns;
+    uint64_t run_delay_ns; /* time without a CPU, as of looked_at_ns */
+    _Atomic uint64_t longest_iteration_ns;
+};
+
+/* `watches_signals`: libev's default loop, of which there is one, the control thread's.
+ * NULL when memory or descriptors are out. */
+struct loop *loop_new(bool watches_signals) MUST_CHECK;
+/* Every stream, deadline and deferred function must be gone. NULL is fine. */
+void loop_free(struct loop *loop);
+
+/* Returns after loop_stop(). */
+void loop_run(struct loop *loop);
+void loop_stop(struct loop *loop);
+
+/* Milliseconds of the monotonic clock as of this iteration's start. */
+uint64_t loop_now_ms(const struct loop *loop);
+
+/* Takes a descriptor out of the kernel's set. libev leaves it there when a watcher stops,
+ * which is right before a close, and wrong before the descriptor goes to another loop. */
+void loop_forget_descriptor(struct loop *loop, int fd);
+
+/* Nothing happens when it is already deferred. */
+void loop_defer(struct loop *loop, struct deferred *deferred);
+void loop_undefer(struct loop *loop, struct deferred *deferred);
+
+/* Calls on_due once, `after_ms` from now at the earliest; arming an armed one starts it
+ * anew. on_due may free the deadline's owner. False when this is the loop's first wait of
+ * this length and memory is out: then it is not armed. */
+bool deadline_arm(struct loop *loop, struct deadline *deadline, uint64_t after_ms,
+                  void (*on_due)(struct deadline *));
+void deadline_cancel(struct deadline *deadline);
+bool deadline_is_armed(const struct deadline *deadline);
+
+/* The longest iteration since start, ms, without the time that the thread stood ready and
+ * the kernel gave the CPU to others. Any thread may read it. */
+double loop_longest_iteration_ms(const struct loop *loop);
+
+#endif

@@ -1,0 +1,469 @@
+#include "health/cluster.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "core/memory.h"
+
+static void begin_round(struct cluster *cluster, bool is_anew);
+
+/* ---- how nodes look from outside ---- */
+
+/* A node that claims to be writable and is not the primary is nobody's target. */
+static enum node_role shown_role(const struct cluster *cluster, size_t i)
+{
+    if (cluster->election.primary == (int)i)
+        return NODE_PRIMARY;
+    if (cluster->nodes[i]->verdict.role == NODE_PRIMARY)
+        return NODE_UNKNOWN;
+    return cluster->nodes[i]->verdict.role;
+}
+
+static bool is_drained(const struct cluster_config *config, const char *name)
+{
+    for (size_t i = 0; i < config->drain.n; i++)
+        if (strcmp(config->drain.items[i], name) == 0)
+            return true;
+    return false;
+}
+
+void cluster_show_node(const struct cluster *cluster, size_t i,
+                       struct topology_node *shown)
+{
+    const struct node *node = cluster->nodes[i];
+    const struct verdict *verdict = &node->verdict;
+
+    *shown = (struct topology_node){
+        .id = node->id,
+        .n_addresses = node->n_addresses,
+        .role = shown_role(cluster, i),
+        .is_lagging = verdict->is_lagging,
+        .is_draining = is_drained(cluster->config, node->config->name),
+        .serves_any_role = cluster->config->check == CHECK_TCP,
+        .uris_ok = node_uris_ok(node),
+        .timeline = verdict->timeline,
+        .lag_bytes = verdict->lag_bytes,
+        .load = node->load,
+    };
+    snprintf(shown->name, sizeof shown->name, "%s", node->config->name);
+    memcpy(shown->addresses, node->addresses, sizeof shown->addresses);
+    shown->is_up =
+        verdict->checks.is_up && (shown->role != NODE_UNKNOWN || shown->serves_any_role);
+    shown->is_replica_for_all =
+        shown->is_up && shown->role == NODE_REPLICA && !verdict->is_noloadbalance;
+}
+
+/* ---- log ---- */
+
+/* It is writable, by its last answer, and may not be written to. */
+static bool is_denied(const struct cluster *cluster, size_t i)
+{
+    const struct verdict *verdict = &cluster->nodes[i]->verdict;
+
+    if (cluster->candidates[i].is_fenced || verdict->is_unnamed)
+        return true;
+    return cluster->election.primary != (int)i && verdict->claim == CLAIM_STAYS &&
+           verdict->last.outcome == SAMPLE_OK;
+}
+
+static const char *describe(const struct cluster *cluster, size_t i,
+                            const struct topology_node *shown)
+{
+    const struct verdict *verdict = &cluster->nodes[i]->verdict;
+
+    if (!verdict->checks.is_known)
+        return "unknown";
+    if (!verdict->checks.is_up)
+        return "down";
+    switch (shown->role) {
+    case NODE_PRIMARY:
+        return "primary";
+    case NODE_STANDBY_LEADER:
+        return "standby leader";
+    case NODE_REPLICA:
+        if (shown->is_lagging)
+            return "replica, lagging";
+        return verdict->is_noloadbalance ? "replica, noloadbalance" : "replica";
+    case NODE_UNKNOWN:
+        break;
+    }
+    if (shown->serves_any_role)
+        return "up";
+    return cluster->candidates[i].is_fenced  ? "writable, behind the fence"
+           : cluster->candidates[i].is_rival ? "writable, beside another"
+           : is_denied(cluster, i)           ? "writable, without the lock"
+                                             : "not usable";
+}
+
+static void count_change(struct node *node, bool is_served, uint64_t now_ms)
+{
+    if (node->verdict.checks.is_known && !is_served && node->down_since_ms == 0)
+        node->down_since_ms = now_ms;
+    if (is_served && node->down_since_ms != 0) {
+        node->down_ms += now_ms - node->down_since_ms;
+        node->down_since_ms = 0;
+    }
+    if (is_served == node->is_served)
+        return;
+    node->is_served = is_served;
+    node->changed_at_ms = now_ms;
+    node->n_downs += !is_served;
+}
+
+static void note_node(struct cluster *cluster, size_t i)
+{
+    struct node *node = cluster->nodes[i];
+    struct topology_node shown;
+    const char *is;
+    uint32_t missed;
+
+    cluster_show_node(cluster, i, &shown);
+    count_change(node, shown.is_up, loop_now_ms(cluster->loop));
+    is = describe(cluster, i, &shown);
+    if (strcmp(is, node->described) == 0)
+        return;
+    if (log_limit_allows(&node->log_limit, loop_now_ms(cluster->loop), &missed)) {
+        if (missed > 0)
+            LOG(INFO, "changes not logged", TEXT("cluster", cluster->config->name),
+                TEXT("node", shown.name), NUMBER("changes", missed));
+        LOG(INFO, "node changed", TEXT("cluster", cluster->config->name),
+            TEXT("node", shown.name), TEXT("was", node->described), TEXT("is", is),
+            TEXT("evidence", node->verdict.last.said));
+    }
+    snprintf(node->described, sizeof node->described, "%s", is);
+}
+
+static const char *name_of(const struct cluster *cluster, uint32_t id)
+{
+    for (size_t i = 0; i < cluster->n_nodes; i++)
+        if (id != 0 && cluster->nodes[i]->id == id)
+            return cluster->nodes[i]->config->name;
+    return "none";
+}
+
+static void note_primary(struct cluster *cluster)
+{
+    const struct election *election = &cluster->election;
+    const struct node *primary =
+        election->primary < 0 ? NULL : cluster->nodes[election->primary];
+    uint32_t id = primary == NULL ? 0 : primary->id;
+
+    if (id == cluster->logged_primary_id)
+        return;
+    LOG(INFO, "primary changed", TEXT("cluster", cluster->config->name),
+        TEXT("was", name_of(cluster, cluster->logged_primary_id)),
+        TEXT("is", name_of(cluster, id)), NUMBER("timeline", election->fence),
+        TEXT("evidence",
+             primary == NULL ? election->why_no_primary : primary->verdict.last.said));
+    cluster->logged_primary_id = id;
+}
+
+/* Worth a warning when it is still so in the next round, since the end of a switchover
+ * looks like that for a moment. */
+static void warn_of_claim(struct cluster *cluster, size_t i)
+{
+    struct node *node = cluster->nodes[i];
+
+    if (!is_denied(cluster, i)) {
+        node->alarm_round = 0;
+        node->is_alarmed = false;
+    } else if (node->alarm_round == 0) {
+        node->alarm_round = node->verdict.last.round;
+    } else if (!node->is_alarmed && node->verdict.last.round > node->alarm_round) {
+        node->is_alarmed = true;
+        LOG(WARNING, "writable node that is not the primary",
+            TEXT("cluster", cluster->config->name), TEXT("node", node->config->name),
+            NUMBER("timeline", node->verdict.timeline),
+            NUMBER("highest_timeline", cluster->election.fence),
+            TEXT("evidence", node->verdict.last.said));
+    }
+}
+
+static void note_election(struct cluster *cluster, bool had_rivals)
+{
+    const struct election *election = &cluster->election;
+
+    if (election->is_new_fence)
+        LOG(WARNING, "system identifier changed", TEXT("cluster", cluster->config->name),
+            TEXT("is", election->system_id), NUMBER("timeline", election->fence));
+    if (election->has_rivals && !had_rivals)
+        LOG(ERROR, "two primaries, writes stop", TEXT("cluster", cluster->config->name),
+            TEXT("evidence", election->why_no_primary));
+    if (!election->has_rivals && had_rivals)
+        LOG(WARNING, "one primary again", TEXT("cluster", cluster->config->name));
+    for (size_t i = 0; i < cluster->n_nodes; i++)
+        warn_of_claim(cluster, i);
+    for (size_t i = 0; i < cluster->n_nodes; i++)
+        note_node(cluster, i);
+    note_primary(cluster);
+}
+
+/* ---- rounds ---- */
+
+static bool is_promotion_near(const struct sample *sample)
+{
+    if (sample->source != SOURCE_PATRONI)
+        return false;
+    if (sample->holds_lock && sample->role != NODE_PRIMARY)
+        return true;
+    return sample->is_unlocked && !sample->is_paused && !sample->is_failsafe;
+}
+
+static struct pace_view look(const struct cluster *cluster)
+{
+    struct pace_view view = {.n_waiting = cluster->n_waiting};
+    bool is_any_up = false;
+
+    for (size_t i = 0; i < cluster->n_nodes; i++) {
+        const struct verdict *verdict = &cluster->nodes[i]->verdict;
+
+        is_any_up = is_any_up || verdict->checks.is_up;
+        view.is_promotion_near =
+            view.is_promotion_near || is_promotion_near(&verdict->last);
+    }
+    view.lacks_primary =
+        cluster->config->check == CHECK_TCP
+            ? !is_any_up
+            : cluster->election.primary < 0 && !cluster->election.is_standby_cluster;
+    return view;
+}
+
+static void arm_next_round(struct cluster *cluster)
+{
+    uint64_t rest_ms = pace_rest_ms(&cluster->pace, loop_now_ms(cluster->loop));
+
+    ev_timer_stop(cluster->loop->ev, &cluster->next_round);
+    ev_timer_set(&cluster->next_round, (double)rest_ms / 1e3, 0.);
+    ev_timer_start(cluster->loop->ev, &cluster->next_round);
+}
+
+static void look_again(struct cluster *cluster)
+{
+    struct pace_view view = look(cluster);
+
+    pace_look(&cluster->pace, &cluster->pace_settings, &view, loop_now_ms(cluster->loop));
+    arm_next_round(cluster);
+}
+
+static uint64_t random_below(uint64_t limit)
+{
+    uint32_t number = 0;
+
+    if (limit == 0 || getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number)
+        return 0;
+    return number % limit;
+}
+
+static void begin_round(struct cluster *cluster, bool is_anew)
+{
+    struct pace_view view = look(cluster);
+    bool is_fast = pace_begin_round(&cluster->pace, &cluster->pace_settings, &view,
+                                    loop_now_ms(cluster->loop));
+    uint64_t spread_ms = is_fast || is_anew ? 0 : pace_spread_ms(&cluster->pace_settings);
+
+    cluster->round++;
+    arm_next_round(cluster);
+    for (size_t i = 0; i < cluster->n_nodes; i++)
+        if (is_anew)
+            node_ask_anew(cluster->nodes[i], cluster->round);
+        else
+            node_ask(cluster->nodes[i], cluster->round, random_below(spread_ms));
+}
+
+static void on_next_round(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    (void)ev;
+    (void)events;
+    begin_round(CONTAINER_OF(timer, struct cluster, next_round), false);
+}
+
+void cluster_take_evidence(struct cluster *cluster, enum evidence evidence)
+{
+    if (pace_allows(&cluster->pace, evidence, loop_now_ms(cluster->loop)))
+        begin_round(cluster, true);
+}
+
+void cluster_set_waiting(struct cluster *cluster, unsigned n_waiting)
+{
+    if (n_waiting == cluster->n_waiting)
+        return;
+    cluster->n_waiting = n_waiting;
+    look_again(cluster);
+}
+
+/* ---- news ---- */
+
+/* Where the WAL of the cluster's leader ends. After a change of the leader its own
+ * location counts, even if that of the old one was ahead. */
+static void follow_leader(struct cluster *cluster, const struct node *node,
+                          bool is_leader)
+{
+    const struct sample *sample = &node->verdict.last;
+    uint64_t location = sample->location;
+
+    if (sample->received > location)
+        location = sample->received; /* of a standby leader */
+    if (sample->replayed > location)
+        location = sample->replayed;
+    if (!is_leader || location == 0)
+        return;
+    if (node->id != cluster->leader_id ||
+        node->verdict.timeline != cluster->leader_timeline ||
+        location > cluster->leader_location)
+        cluster->leader_location = location;
+    cluster->leader_id = node->id;
+    cluster->leader_timeline = node->verdict.timeline;
+}
+
+static void weigh(struct cluster *cluster, struct node *node)
+{
+    struct election *election = &cluster->election;
+
+    election_run(election, cluster->candidates, cluster->n_nodes, cluster->config->check);
+    follow_leader(cluster, node,
+                  (election->primary >= 0 && cluster->nodes[election->primary] == node) ||
+                      node->verdict.role == NODE_STANDBY_LEADER);
+    verdict_set_lag(&node->verdict, cluster->leader_location, &node->settings);
+}
+
+static void on_node_news(void *arg, struct node *node, const struct verdict *before)
+{
+    struct cluster *cluster = arg;
+    bool had_rivals = cluster->election.has_rivals;
+
+    if (before != NULL) {
+        weigh(cluster, node);
+        note_election(cluster, had_rivals);
+        if (verdict_is_suspect(before, &node->verdict))
+            pace_suspect(&cluster->pace, &cluster->pace_settings,
+                         loop_now_ms(cluster->loop));
+        look_again(cluster);
+    }
+    cluster->on_change(cluster->arg);
+}
+
+/* ---- making ---- */
+
+static void collect_uris(struct cluster *cluster, const struct config *config)
+{
+    for (size_t i = 0; i < config->n_listeners; i++) {
+        const struct listener_config *listener = &config->listeners[i];
+        size_t k = 0;
+
+        if (listener->to != cluster->config || listener->check_uri[0] == '\0')
+            continue;
+        while (k < cluster->n_uris && strcmp(cluster->uris[k], listener->check_uri) != 0)
+            k++;
+        if (k == cluster->n_uris && k < TOPOLOGY_URIS_MAX)
+            cluster->uris[cluster->n_uris++] = listener->check_uri;
+    }
+}
+
+struct cluster *cluster_new(const struct node_tools *tools,
+                            const struct cluster_config *cluster_config,
+                            const struct config *config, void (*on_change)(void *arg),
+                            void *arg)
+{
+    const struct node_list *nodes = &cluster_config->nodes;
+    struct cluster *cluster = memory_zeroed(sizeof *cluster);
+
+    if (cluster == NULL)
+        return NULL;
+    cluster->config = cluster_config;
+    cluster->loop = tools->loop;
+    cluster->on_change = on_change;
+    cluster->arg = arg;
+    cluster->round = 1;
+    cluster->pace_settings =
+        (struct pace_settings){.interval_ms = (uint64_t)cluster_config->check_interval,
+                               .fast_ms = (uint64_t)cluster_config->check_fast_interval};
+    ev_timer_init(&cluster->next_round, on_next_round, 0., 0.);
+    election_init(&cluster->election);
+    collect_uris(cluster, config);
+    cluster->nodes = memory_zeroed(nodes->n * sizeof *cluster->nodes);
+    cluster->candidates = memory_zeroed(nodes->n * sizeof *cluster->candidates);
+    if (cluster->nodes == NULL || cluster->candidates == NULL)
+        goto fail;
+    for (; cluster->n_nodes < nodes->n; cluster->n_nodes++) {
+        size_t i = cluster->n_nodes;
+
+        cluster->nodes[i] =
+            node_new(tools, &nodes->items[i], cluster_config, cluster->uris,
+                     cluster->n_uris, on_node_news, cluster);
+        if (cluster->nodes[i] == NULL)
+            goto fail;
+        cluster->candidates[i].name = nodes->items[i].name;
+        cluster->candidates[i].verdict = &cluster->nodes[i]->verdict;
+    }
+    return cluster;
+
+fail:
+    cluster_free(cluster);
+    return NULL;
+}
+
+void cluster_free(struct cluster *cluster)
+{
+    if (cluster == NULL)
+        return;
+    ev_timer_stop(cluster->loop->ev, &cluster->next_round);
+    for (size_t i = 0; i < cluster->n_nodes; i++)
+        node_free(cluster->nodes[i]);
+    memory_free(cluster->candidates);
+    memory_free(cluster->nodes);
+    memory_free(cluster);
+}
+
+static void inherit_nodes(struct cluster *cluster, const struct cluster *old)
+{
+    for (size_t i = 0; i < cluster->n_nodes; i++)
+        for (size_t k = 0; k < old->n_nodes; k++)
+            if (node_is_same(cluster->nodes[i]->config, old->nodes[k]->config)) {
+                node_inherit(cluster->nodes[i], old->nodes[k]);
+                if (old->election.primary == (int)k)
+                    cluster->election.primary = (int)i;
+            }
+}
+
+static void inherit_cluster(struct cluster *cluster, const struct cluster *old)
+{
+    if (cluster->config->check == old->config->check)
+        cluster->election = old->election;
+    cluster->election.primary = -1;
+    inherit_nodes(cluster, old);
+    cluster->round = old->round;
+    cluster->n_waiting = old->n_waiting;
+    cluster->pace = old->pace;
+    cluster->leader_id = old->leader_id;
+    cluster->leader_timeline = old->leader_timeline;
+    cluster->leader_location = old->leader_location;
+    cluster->logged_primary_id = old->logged_primary_id;
+    election_run(&cluster->election, cluster->candidates, cluster->n_nodes,
+                 cluster->config->check);
+}
+
+void cluster_inherit(struct cluster *cluster, const struct cluster *old,
+                     uint32_t *next_id)
+{
+    if (old != NULL)
+        inherit_cluster(cluster, old);
+    for (size_t i = 0; i < cluster->n_nodes; i++)
+        if (cluster->nodes[i]->id == 0)
+            cluster->nodes[i]->id = (*next_id)++;
+}
+
+void cluster_start(struct cluster *cluster)
+{
+    pace_suspect(&cluster->pace, &cluster->pace_settings, loop_now_ms(cluster->loop));
+    ev_timer_set(&cluster->next_round, 0., 0.);
+    ev_timer_start(cluster->loop->ev, &cluster->next_round);
+}
+
+bool cluster_is_ready(const struct cluster *cluster)
+{
+    for (size_t i = 0; i < cluster->n_nodes; i++)
+        if (!cluster->nodes[i]->verdict.checks.is_known)
+            return false;
+    return true;
+}

@@ -1,0 +1,65 @@
+/* health/cluster.h - the nodes of one cluster: when they are asked, what follows.
+ *
+ *   pace --> round: all nodes are asked --> news of a node --> verdict, election, lag
+ *                                                          --> log, pace, topology
+ *
+ * Every answer is weighed as it comes, not at the end of a round: a dead node's timeout
+ * must not hold up the news of a new primary.
+ *
+ * Thread: control only.
+ */
+#ifndef HEALTH_CLUSTER_H
+#define HEALTH_CLUSTER_H
+
+#include "health/election.h"
+#include "health/node.h"
+#include "health/pace.h"
+
+struct cluster {
+    const struct cluster_config *config;
+    struct loop *loop;
+    struct node **nodes; /* in the order of the configuration */
+    size_t n_nodes;
+    struct candidate *candidates;  /* one for each node */
+    char *uris[TOPOLOGY_URIS_MAX]; /* borrowed from the configuration */
+    size_t n_uris;
+
+    struct pace pace;
+    struct pace_settings pace_settings;
+    ev_timer next_round;
+    uint64_t round;
+    unsigned n_waiting;
+    struct election election;
+    uint32_t leader_id; /* whose location the lag is counted from, and its timeline */
+    uint32_t leader_timeline;
+    uint64_t leader_location;
+    uint32_t logged_primary_id; /* 0 = none */
+
+    void (*on_change)(void *arg); /* something that a topology may show */
+    void *arg;
+};
+
+/* `config` is borrowed for the cluster's life. Nothing is asked until cluster_start().
+ * NULL when memory is out. */
+struct cluster *cluster_new(const struct node_tools *tools,
+                            const struct cluster_config *cluster,
+                            const struct config *config, void (*on_change)(void *arg),
+                            void *arg) MUST_CHECK;
+void cluster_free(struct cluster *cluster); /* NULL is fine */
+
+/* Takes over what is known of the nodes that stay; `old` may be NULL. New nodes get their
+ * ids, from `*next_id` on. */
+void cluster_inherit(struct cluster *cluster, const struct cluster *old,
+                     uint32_t *next_id);
+void cluster_start(struct cluster *cluster); /* the first round begins */
+
+void cluster_take_evidence(struct cluster *cluster, enum evidence evidence);
+void cluster_set_waiting(struct cluster *cluster, unsigned n_waiting);
+
+bool cluster_is_ready(const struct cluster *cluster); /* every node was asked once */
+
+/* How node `i` looks from outside. `load` is borrowed. */
+void cluster_show_node(const struct cluster *cluster, size_t i,
+                       struct topology_node *node);
+
+#endif

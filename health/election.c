@@ -1,0 +1,255 @@
+#include "health/election.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void election_init(struct election *election)
+{
+    *election = (struct election){.primary = -1};
+    snprintf(election->why_no_primary, sizeof election->why_no_primary,
+             "no node of this cluster has been asked yet");
+}
+
+static bool claims_in_full(const struct verdict *verdict)
+{
+    return verdict->checks.is_up && verdict->claim == CLAIM_FULL &&
+           verdict->timeline != 0;
+}
+
+/* A node, or we, that do not know the identifier are no reason for a doubt. */
+static bool is_of_system(const struct election *election, const struct verdict *verdict)
+{
+    return election->system_id[0] == '\0' || verdict->system_id[0] == '\0' ||
+           strcmp(election->system_id, verdict->system_id) == 0;
+}
+
+static bool shows_present_system(const struct election *election,
+                                 const struct verdict *verdict)
+{
+    return verdict->checks.is_up && verdict->system_id[0] != '\0' &&
+           strcmp(election->system_id, verdict->system_id) == 0;
+}
+
+/* The highest full claim of another system, when ours has left the cluster. */
+static const struct verdict *find_successor(const struct election *election,
+                                            const struct candidate *candidates, size_t n)
+{
+    const struct verdict *found = NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct verdict *verdict = candidates[i].verdict;
+
+        if (shows_present_system(election, verdict))
+            return NULL;
+        if (claims_in_full(verdict) && !is_of_system(election, verdict) &&
+            (found == NULL || verdict->timeline > found->timeline))
+            found = verdict;
+    }
+    return found;
+}
+
+static void adopt_system(struct election *election, const struct verdict *verdict)
+{
+    memcpy(election->system_id, verdict->system_id, sizeof election->system_id);
+}
+
+static void renew_fence(struct election *election, const struct candidate *candidates,
+                        size_t n)
+{
+    const struct verdict *successor = find_successor(election, candidates, n);
+
+    election->is_new_fence = successor != NULL;
+    if (successor != NULL) {
+        adopt_system(election, successor);
+        election->fence = 0;
+        election->rivals_since_round = 0;
+        election->has_rivals = false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct verdict *verdict = candidates[i].verdict;
+
+        if (!claims_in_full(verdict) || !is_of_system(election, verdict))
+            continue;
+        if (election->system_id[0] == '\0')
+            adopt_system(election, verdict);
+        if (verdict->timeline > election->fence)
+            election->fence = verdict->timeline;
+    }
+}
+
+/* Marks the candidates; returns how many claim in full on the fence, `*one` is one. */
+static size_t count_claims(const struct election *election, struct candidate *candidates,
+                           size_t n, int *one)
+{
+    size_t n_claims = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        struct candidate *candidate = &candidates[i];
+        bool claims = claims_in_full(candidate->verdict);
+        bool may = is_of_system(election, candidate->verdict) &&
+                   candidate->verdict->timeline == election->fence;
+
+        candidate->is_fenced = claims && !may;
+        candidate->is_rival = claims && may;
+        if (claims && may) {
+            n_claims++;
+            *one = (int)i;
+        }
+    }
+    if (n_claims == 1)
+        candidates[*one].is_rival = false;
+    return n_claims;
+}
+
+/* The round that all rivals have answered in. */
+static uint64_t round_of_rivals(const struct candidate *candidates, size_t n)
+{
+    uint64_t round = UINT64_MAX;
+
+    for (size_t i = 0; i < n; i++)
+        if (candidates[i].is_rival && candidates[i].verdict->last.round < round)
+            round = candidates[i].verdict->last.round;
+    return round;
+}
+
+static int choose_among_rivals(struct election *election,
+                               const struct candidate *candidates, size_t n)
+{
+    uint64_t round = round_of_rivals(candidates, n);
+
+    if (election->rivals_since_round == 0)
+        election->rivals_since_round = round;
+    else if (round > election->rivals_since_round)
+        election->has_rivals = true;
+    if (election->has_rivals || election->primary < 0 ||
+        !candidates[election->primary].is_rival)
+        return -1;
+    return election->primary;
+}
+
+static bool may_stay(const struct election *election, const struct candidate *candidates)
+{
+    const struct verdict *verdict;
+
+    if (election->primary < 0)
+        return false;
+    verdict = candidates[election->primary].verdict;
+    return verdict->checks.is_up && verdict->claim == CLAIM_STAYS &&
+           verdict->timeline >= election->fence && is_of_system(election, verdict);
+}
+
+static void see_standby_cluster(struct election *election,
+                                const struct candidate *candidates, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (claims_in_full(candidates[i].verdict)) {
+            election->is_standby_cluster = false;
+            return;
+        }
+    for (size_t i = 0; i < n; i++)
+        if (candidates[i].verdict->role == NODE_STANDBY_LEADER)
+            election->is_standby_cluster = true;
+}
+
+static const struct candidate *find_rival(const struct candidate *candidates, size_t n,
+                                          const struct candidate *other)
+{
+    for (size_t i = 0; i < n; i++)
+        if (candidates[i].is_rival && &candidates[i] != other)
+            return &candidates[i];
+    return NULL;
+}
+
+static const struct candidate *find_fenced(const struct candidate *candidates, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (candidates[i].is_fenced)
+            return &candidates[i];
+    return NULL;
+}
+
+static const struct candidate *find_unnamed(const struct candidate *candidates, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (candidates[i].verdict->is_unnamed)
+            return &candidates[i];
+    return NULL;
+}
+
+static const char *simple_reason(const struct candidate *candidates, size_t n,
+                                 enum check_kind check)
+{
+    bool was_asked = false, is_up = false;
+
+    for (size_t i = 0; i < n; i++) {
+        was_asked = was_asked || candidates[i].verdict->checks.is_known;
+        is_up = is_up || candidates[i].verdict->checks.is_up;
+    }
+    if (!was_asked)
+        return "no node of this cluster has been asked yet";
+    if (!is_up)
+        return "no node of this cluster is up";
+    switch (check) {
+    case CHECK_PATRONI:
+        return "no node holds Patroni's leader lock";
+    case CHECK_POSTGRES:
+        return "no node is writable";
+    case CHECK_TCP:
+        return ""; /* any node that is up will do */
+    }
+    UNREACHABLE();
+}
+
+static void explain(struct election *election, const struct candidate *candidates,
+                    size_t n, enum check_kind check)
+{
+    const struct candidate *rival = find_rival(candidates, n, NULL);
+    const struct candidate *fenced = find_fenced(candidates, n);
+    const struct candidate *unnamed = find_unnamed(candidates, n);
+    char *why = election->why_no_primary;
+    size_t size = sizeof election->why_no_primary;
+
+    if (election->primary >= 0)
+        why[0] = '\0';
+    else if (rival != NULL)
+        snprintf(why, size, "%.40s and %.40s both claim to be the primary on timeline %u",
+                 rival->name, find_rival(candidates, n, rival)->name, election->fence);
+    else if (fenced != NULL && !is_of_system(election, fenced->verdict))
+        snprintf(why, size,
+                 "%.40s claims to be the primary of another PostgreSQL cluster",
+                 fenced->name);
+    else if (fenced != NULL)
+        snprintf(
+            why, size,
+            "%.40s claims to be the primary on timeline %u, but timeline %u was seen",
+            fenced->name, fenced->verdict->timeline, election->fence);
+    else if (election->is_standby_cluster)
+        snprintf(why, size, "a standby cluster has no primary, only a standby leader");
+    else if (unnamed != NULL)
+        snprintf(why, size, "%.40s is writable, but does not hold Patroni's leader lock",
+                 unnamed->name);
+    else
+        snprintf(why, size, "%s", simple_reason(candidates, n, check));
+}
+
+void election_run(struct election *election, struct candidate *candidates, size_t n,
+                  enum check_kind check)
+{
+    size_t n_claims;
+    int claimant = -1;
+
+    renew_fence(election, candidates, n);
+    n_claims = count_claims(election, candidates, n, &claimant);
+    if (n_claims < 2) {
+        election->rivals_since_round = 0;
+        election->has_rivals = false;
+    }
+    if (n_claims == 1)
+        election->primary = claimant;
+    else if (n_claims >= 2)
+        election->primary = choose_among_rivals(election, candidates, n);
+    else if (!may_stay(election, candidates))
+        election->primary = -1;
+    see_standby_cluster(election, candidates, n);
+    explain(election, candidates, n, check);
+}

@@ -1,0 +1,87 @@
+/* health/topology.h - who is what, at one moment.
+ *
+ * A topology is made by the monitor, never changed afterwards, and given to every
+ * worker by reference count. Routing reads nothing else about nodes.
+ *
+ * Thread: made on control; hold, release and read on any.
+ */
+#ifndef HEALTH_TOPOLOGY_H
+#define HEALTH_TOPOLOGY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/address.h"
+
+#define NODE_ADDRESSES_MAX 8
+#define NODE_NAME_MAX 64
+
+enum node_role {
+    NODE_UNKNOWN,
+    NODE_PRIMARY,
+    NODE_REPLICA,
+    NODE_STANDBY_LEADER /* leads a standby cluster: read-only, but holds the lock */
+};
+
+/* What all threads share about one node, beyond topologies: how many sessions it has. */
+struct node_load {
+    atomic_uint references;
+    atomic_uint n_sessions;
+};
+struct node_load *node_load_new(void) MUST_CHECK;
+struct node_load *node_load_hold(struct node_load *load);
+void node_load_release(struct node_load *load);
+
+struct topology_node {
+    uint32_t
+        id; /* the same through reloads while name, host and ports stay; never reused */
+    char name[NODE_NAME_MAX];
+    struct address addresses[NODE_ADDRESSES_MAX]; /* in the order to try, port included */
+    size_t n_addresses;                           /* 0 = its name is not resolved */
+    enum node_role role;
+    bool is_up;
+    bool is_lagging;         /* a replica behind by more than max_lag */
+    bool is_replica_for_all; /* Patroni's /replica would say 200: running, not
+                                noloadbalance */
+    bool is_draining;        /* named in `drain` */
+    bool serves_any_role;    /* check = tcp: nobody knows its role */
+    uint32_t uris_ok;        /* bit i: the cluster's check_uris[i] answered 200 */
+    uint32_t timeline;       /* 0 = not known */
+    int64_t lag_bytes;       /* of a replica behind its primary; -1 = not known */
+    struct node_load *load;
+};
+
+#define TOPOLOGY_URIS_MAX 32
+
+struct topology_cluster {
+    char *name;
+    struct topology_node *nodes;
+    size_t n_nodes;
+    int primary; /* index into nodes; -1 = none may be written to */
+    /* Why there is no primary, as a sentence for clients and logs; "" when there is one.
+     */
+    char why_no_primary[160];
+    char *check_uris[TOPOLOGY_URIS_MAX]; /* of the cluster's listeners, each once */
+    size_t n_check_uris;
+};
+
+struct topology {
+    atomic_uint references;
+    uint64_t generation; /* grows by one with each topology */
+    struct topology_cluster *clusters;
+    size_t n_clusters;
+};
+
+struct topology *topology_hold(struct topology *topology);
+void topology_release(struct topology *topology); /* NULL is fine */
+
+/* NULL when there is no such cluster or node. */
+const struct topology_cluster *topology_cluster(const struct topology *topology,
+                                                const char *name);
+const struct topology_node *topology_node(const struct topology *topology, uint32_t id);
+
+const char *node_role_name(enum node_role role); /* "unknown", "primary", ... */
+
+#endif

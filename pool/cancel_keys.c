@@ -1,0 +1,94 @@
+#include "pool/cancel_keys.h"
+
+#include <string.h>
+
+#include "core/memory.h"
+
+/* uthash calls exit() when memory is out, unless told otherwise. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+struct cancel_entry {
+    UT_hash_handle hh;
+    uint32_t node_id;
+    uint8_t key[]; /* process id, secret: as in the protocol */
+};
+
+struct cancel_keys {
+    struct cancel_entry *entries;
+};
+
+/* One run of bytes identifies a session. */
+static unsigned flatten(const struct cancel_key *key, uint8_t bytes[4 + CANCEL_KEY_MAX])
+{
+    wire_write_u32(bytes, key->process_id);
+    memcpy(bytes + 4, key->secret, key->length);
+    return 4u + key->length;
+}
+
+struct cancel_keys *cancel_keys_new(void)
+{
+    return memory_zeroed(sizeof(struct cancel_keys));
+}
+
+void cancel_keys_free(struct cancel_keys *keys)
+{
+    if (keys == NULL)
+        return;
+    REQUIRE(keys->entries == NULL);
+    memory_free(keys);
+}
+
+struct cancel_entry *cancel_keys_add(struct cancel_keys *keys,
+                                     const struct cancel_key *key, uint32_t node_id)
+{
+    uint8_t bytes[4 + CANCEL_KEY_MAX];
+    unsigned length = flatten(key, bytes);
+    struct cancel_entry *entry = memory_zeroed(sizeof *entry + length);
+
+    if (entry == NULL)
+        return NULL;
+    entry->node_id = node_id;
+    memcpy(entry->key, bytes, length);
+    HASH_ADD_KEYPTR(hh, keys->entries, entry->key, length, entry);
+    if (entry->hh.tbl == NULL) {
+        memory_free(entry);
+        return NULL;
+    }
+    return entry;
+}
+
+void cancel_keys_remove(struct cancel_keys *keys, struct cancel_entry *entry)
+{
+    HASH_DEL(keys->entries, entry);
+    memory_free(entry);
+}
+
+bool cancel_keys_find(const struct cancel_keys *keys, const struct cancel_key *key,
+                      uint32_t *node_id)
+{
+    uint8_t bytes[4 + CANCEL_KEY_MAX];
+    unsigned length = flatten(key, bytes);
+    struct cancel_entry *entry;
+
+    HASH_FIND(hh, keys->entries, bytes, length, entry);
+    if (entry == NULL)
+        return false;
+    *node_id = entry->node_id;
+    return true;
+}
+
+bool cancel_rates_allow(struct cancel_rates *rates, const struct address *address,
+                        uint64_t now_ms)
+{
+    unsigned slot = address_hash_host(address) % CANCEL_RATES;
+    uint64_t second = now_ms / 1000;
+
+    if (rates->slots[slot].second != second ||
+        !address_same_host(&rates->slots[slot].address, address)) {
+        rates->slots[slot].address = *address;
+        rates->slots[slot].second = second;
+        rates->slots[slot].n = 0;
+    }
+    return rates->slots[slot].n++ < CANCELS_PER_SECOND;
+}

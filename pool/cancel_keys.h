@@ -1,0 +1,52 @@
+/* pool/cancel_keys.h - which session a cancel request means.
+ *
+ * PostgreSQL gives each session a key (BackendKeyData), and a client that wants a query
+ * cancelled opens a second connection and shows the key. The worker that has the session
+ * remembers key and node here for the session's life.
+ *
+ * Thread: one table per worker.
+ */
+#ifndef POOL_CANCEL_KEYS_H
+#define POOL_CANCEL_KEYS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/address.h"
+#include "wire/startup.h"
+
+struct cancel_keys;
+struct cancel_entry;
+
+struct cancel_keys *cancel_keys_new(void) MUST_CHECK;
+/* Every entry must be gone. NULL is fine. */
+void cancel_keys_free(struct cancel_keys *keys);
+
+/* Remembers that `key` was issued by the node. Two nodes may issue the same key: the
+ * first one found wins. NULL when memory is out: the session then goes on uncancellable.
+ */
+struct cancel_entry *cancel_keys_add(struct cancel_keys *keys,
+                                     const struct cancel_key *key,
+                                     uint32_t node_id) MUST_CHECK;
+void cancel_keys_remove(struct cancel_keys *keys, struct cancel_entry *entry);
+
+/* False when nobody here has the key. */
+bool cancel_keys_find(const struct cancel_keys *keys, const struct cancel_key *key,
+                      uint32_t *node_id) MUST_CHECK;
+
+/* Lets through at most CANCELS_PER_SECOND requests of one client address in each second.
+ * A fixed table: an address that falls out of it starts anew. */
+#define CANCELS_PER_SECOND 20u
+#define CANCEL_RATES 256u
+
+struct cancel_rates {
+    struct {
+        struct address address;
+        uint64_t second;
+        unsigned n;
+    } slots[CANCEL_RATES];
+};
+bool cancel_rates_allow(struct cancel_rates *rates, const struct address *address,
+                        uint64_t now_ms);
+
+#endif

@@ -1,0 +1,244 @@
+#include "router/cancel.h"
+
+#include <string.h>
+
+#include "core/memory.h"
+#include "router/worker.h"
+
+/* More nodes than this one request does not go to. */
+#define TARGETS_MAX 16u
+
+/* A cancel request under way: first a message that asks every worker in turn, then, at
+ * home again, a connection to each node that it is meant for, one after the other. */
+struct cancel_run {
+    struct message message;
+    struct link in_home;
+    struct worker *home;
+    struct client
+        *client; /* NULL once it has gone: the request is carried on all the same */
+    struct listener *listener; /* held */
+    struct address peer;
+    struct cancel_key key;
+    bool is_known;   /* a session with this key was found */
+    bool is_refused; /* too many of this address */
+    unsigned n_asked;
+    unsigned n_targets;
+    uint32_t targets[TARGETS_MAX]; /* node ids */
+    struct server *server;         /* to the target that is being told now */
+};
+
+static void tell_next_target(struct cancel_run *run);
+static void on_target_done(struct cancel_run *run);
+
+static void finish(struct cancel_run *run)
+{
+    if (run->client != NULL)
+        client_close(run->client, run->is_refused       ? CLOSE_CANCEL_LIMIT
+                                  : run->n_targets == 0 ? CLOSE_CANCEL_UNKNOWN
+                                                        : CLOSE_CANCEL_DONE);
+    list_remove(&run->home->cancel_runs, &run->in_home);
+    listener_release(run->listener);
+    memory_free(run);
+}
+
+void cancel_stop(struct worker *worker)
+{
+    LIST_EACH_SAFE(item, &worker->cancel_runs)
+    {
+        struct cancel_run *run = CONTAINER_OF(item, struct cancel_run, in_home);
+
+        if (run->server != NULL) /* else it is under way between the workers */
+            on_target_done(run);
+    }
+}
+
+void cancel_forget_client(struct cancel_run *run)
+{
+    run->client = NULL;
+}
+
+/* ---- telling the nodes --------------------------------------------------------------
+ */
+
+/* The node has acted when it closes the connection; whatever else it says, or if it
+ * cannot be reached, there is nothing more that we can do for the request. */
+static void on_target_done(struct cancel_run *run)
+{
+    server_close(run->server, false);
+    run->server = NULL;
+    tell_next_target(run);
+}
+
+static void on_unreachable(struct server *server, enum stream_failure why)
+{
+    (void)why;
+    on_target_done(server->owner);
+}
+
+static void on_server_bytes(struct stream *stream, struct buffer *bytes)
+{
+    (void)stream; /* a node does not answer a cancel request */
+    buffer_give(bytes);
+}
+
+static void on_server_end(struct stream *stream)
+{
+    on_target_done(stream->owner);
+}
+
+static void on_server_failed(struct stream *stream, enum stream_failure why)
+{
+    (void)why;
+    on_target_done(stream->owner);
+}
+
+static void on_server_nothing(struct stream *stream)
+{
+    (void)stream;
+}
+
+static const struct stream_events target_stream_events = {
+    .on_open = on_server_nothing,
+    .on_bytes = on_server_bytes,
+    .on_sent = on_server_nothing,
+    .on_end = on_server_end,
+    .on_failed = on_server_failed,
+};
+
+static void on_patience_ended(struct deadline *deadline)
+{
+    struct server *server = CONTAINER_OF(deadline, struct server, deadline);
+
+    on_target_done(server->owner);
+}
+
+static void on_open(struct server *server)
+{
+    struct cancel_run *run = server->owner;
+    struct buffer *request = buffer_take(run->home->loop->pond);
+    uint8_t bytes[CANCEL_BYTES_MAX];
+    size_t n = startup_write_cancel(&run->key, bytes);
+
+    if (request == NULL) {
+        on_target_done(run);
+        return;
+    }
+    REQUIRE(buffer_add(request, bytes, (uint32_t)n));
+    server->stream.events = &target_stream_events;
+    server->stream.owner = run;
+    (void)stream_send(&server->stream, request);
+    stream_want(&server->stream, true);
+    deadline_arm(run->home->loop, &server->deadline,
+                 (uint64_t)run->listener->settings->connect_timeout, on_patience_ended);
+}
+
+static const struct server_events target_events = {
+    .on_open = on_open,
+    .on_unreachable = on_unreachable,
+};
+
+static void tell_next_target(struct cancel_run *run)
+{
+    struct worker *worker = run->home;
+
+    while (run->n_asked < run->n_targets && !worker->is_stopping) {
+        uint32_t id = run->targets[run->n_asked++];
+        const struct topology_node *node = topology_node(worker->topology, id);
+        struct tally *tally;
+
+        if (node == NULL || node->n_addresses == 0)
+            continue;
+        run->server =
+            server_open(worker->server_slab, worker->loop, worker->topology, node,
+                        (uint64_t)run->listener->settings->connect_timeout,
+                        &run->listener->tcp, &target_events, run);
+        if (run->server == NULL)
+            continue;
+        tally = tally_get(&worker->tallies, run->listener->settings->name, id);
+        if (tally != NULL)
+            tally->cancels++;
+        return;
+    }
+    finish(run);
+}
+
+/* ---- asking the workers -------------------------------------------------------------
+ */
+
+static void add_target(struct cancel_run *run, uint32_t node_id)
+{
+    for (unsigned i = 0; i < run->n_targets; i++)
+        if (run->targets[i] == node_id)
+            return;
+    if (run->n_targets < TARGETS_MAX)
+        run->targets[run->n_targets++] = node_id;
+}
+
+/* The session that is meant may have hidden its key from us: where has this address one?
+ */
+static void add_nodes_of_address(struct cancel_run *run, const struct worker *worker)
+{
+    LIST_EACH(item, &worker->clients)
+    {
+        const struct client *client = CONTAINER_OF(item, struct client, in_worker);
+
+        if (client->state == CLIENT_ACTIVE && client->key == NULL &&
+            address_same_host(&client->peer, &run->peer) &&
+            strcmp(client->listener->settings->name, run->listener->settings->name) == 0)
+            add_target(run, client->server->node_id);
+    }
+}
+
+static void on_home(struct message *message, void *receiver)
+{
+    struct cancel_run *run = CONTAINER_OF(message, struct cancel_run, message);
+
+    (void)receiver;
+    run->n_asked = 0;
+    tell_next_target(run);
+}
+
+static void ask(struct message *message, void *receiver)
+{
+    struct cancel_run *run = CONTAINER_OF(message, struct cancel_run, message);
+    struct worker *worker = receiver;
+    uint32_t node_id;
+
+    if (worker->cancel_rates != NULL &&
+        !cancel_rates_allow(worker->cancel_rates, &run->peer,
+                            loop_now_ms(worker->loop))) {
+        run->is_refused = true;
+        run->n_targets = 0;
+    } else if (cancel_keys_find(worker->cancel_keys, &run->key, &node_id)) {
+        run->is_known = true;
+        run->targets[0] = node_id;
+        run->n_targets = 1;
+    } else {
+        add_nodes_of_address(run, worker);
+    }
+
+    run->n_asked++;
+    if (run->is_known || run->is_refused || run->n_asked == worker->n_workers)
+        mailbox_post(run->home->mailbox, message, on_home);
+    else
+        mailbox_post(worker->workers[run->n_asked]->mailbox, message, ask);
+}
+
+void cancel_begin(struct client *client, const struct startup_packet *packet)
+{
+    struct cancel_run *run = memory_zeroed(sizeof *run);
+
+    if (run == NULL) {
+        client_close(client, CLOSE_NO_MEMORY);
+        return;
+    }
+    run->home = client->worker;
+    run->client = client;
+    run->listener = listener_hold(client->listener);
+    run->peer = client->peer;
+    startup_cancel_key(client->inbox->bytes + client->inbox->begin, packet, &run->key);
+    client->cancel = run;
+    list_append(&run->home->cancel_runs, &run->in_home);
+    client_enter(client, CLIENT_CANCELLING);
+    mailbox_post(client->worker->workers[0]->mailbox, &run->message, ask);
+}

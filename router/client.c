@@ -1,0 +1,385 @@
+#include "router/client.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "router/cancel.h"
+#include "router/session.h"
+#include "router/startup.h"
+#include "router/worker.h"
+#include "wire/error.h"
+
+/* How long a peer that has nothing to add may keep its connection open. */
+#define LINGER_MS 10000
+/* Idle sessions are looked at so many times within their timeout. */
+#define IDLE_LOOKS 4
+
+#define BIT(name) (1u << CLIENT_##name)
+
+static const struct {
+    const char *name;
+    enum client_wait wait;
+    enum client_inbox inbox;
+    enum close_reason when_it_leaves;
+    unsigned next; /* set of the states that this one may become */
+} states[CLIENT_STATE_COUNT] = {
+#define X(state, wait, inbox, leaving, becomes) \
+    [CLIENT_##state] = {#state, WAIT_##wait, INBOX_##inbox, CLOSE_##leaving, becomes},
+    CLIENT_STATES(X, BIT)
+#undef X
+};
+
+const char *client_state_name(enum client_state state)
+{
+    return states[state].name;
+}
+
+static uint64_t idle_timeout_ms(const struct listener_config *settings)
+{
+    int64_t client_ms = settings->client_timeout, server_ms = settings->server_timeout;
+
+    if (client_ms == 0 || (server_ms != 0 && server_ms < client_ms))
+        return (uint64_t)server_ms;
+    return (uint64_t)client_ms;
+}
+
+/* How long the client may stay in a state, 0 = for ever. */
+static uint64_t deadline_of(const struct client *client, enum client_wait wait)
+{
+    const struct listener_config *settings = client->listener->settings;
+
+    switch (wait) {
+    case WAIT_LOGIN:
+        return (uint64_t)client->listener->config->main.client_login_timeout;
+    case WAIT_QUEUE:
+        return (uint64_t)settings->queue_timeout;
+    case WAIT_IDLE:
+        return (idle_timeout_ms(settings) + IDLE_LOOKS - 1) / IDLE_LOOKS;
+    case WAIT_LINGER:
+        return LINGER_MS;
+    case WAIT_NOT:
+        return 0;
+    }
+    UNREACHABLE();
+}
+
+static void on_deadline(struct deadline *deadline)
+{
+    struct client *client = CONTAINER_OF(deadline, struct client, deadline);
+
+    switch (states[client->state].wait) {
+    case WAIT_LOGIN:
+        client_refuse(client, CLOSE_LOGIN_TIMEOUT, NULL);
+        break;
+    case WAIT_QUEUE:
+        session_try_again(client);
+        break;
+    case WAIT_IDLE:
+        session_check_idle(client);
+        break;
+    case WAIT_LINGER: /* has its reason already, unless it is a cancel request's */
+        client_close(client, CLOSE_CANCEL_DONE);
+        break;
+    case WAIT_NOT: /* the wait for a node has ended while one is being connected to */
+        break;
+    }
+}
+
+void client_enter(struct client *client, enum client_state next)
+{
+    enum client_wait wait = states[next].wait;
+
+    REQUIRE(states[client->state].next & (1u << next));
+    client->state = next;
+    if (wait != WAIT_NOT || next == CLIENT_CLOSING)
+        client_wait_on(client);
+}
+
+void client_wait_on(struct client *client)
+{
+    uint64_t after_ms = deadline_of(client, states[client->state].wait);
+
+    deadline_cancel(&client->deadline);
+    if (after_ms > 0)
+        deadline_arm(client->worker->loop, &client->deadline, after_ms, on_deadline);
+}
+
+bool client_new(struct worker *worker, struct ticket *ticket)
+{
+    struct client *client = slab_take(worker->client_slab);
+
+    if (client == NULL)
+        return false;
+    client->worker = worker;
+    client->ticket = ticket;
+    ticket->client = client;
+    client->listener = ticket->listener;
+    client->peer = ticket->peer;
+    client->accepted_at_ms = loop_now_ms(worker->loop);
+    list_append(&worker->clients, &client->in_worker);
+    worker->n_clients_total++;
+    stream_adopt(&client->stream, worker->loop, ticket->fd, &client->listener->tcp,
+                 &client_stream_events, client);
+    client->state = CLIENT_STARTUP;
+    client_wait_on(client);
+    client_settle(client);
+    return true;
+}
+
+void client_count_bytes(struct client *client)
+{
+    if (client->tally == NULL)
+        return;
+    client->tally->bytes_in += client->n_bytes[0] - client->n_counted[0];
+    client->tally->bytes_out += client->n_bytes[1] - client->n_counted[1];
+    memcpy(client->n_counted, client->n_bytes, sizeof client->n_counted);
+}
+
+static void log_session_end(const struct client *client, const char *address)
+{
+    const struct close_fact *fact = &close_facts[client->reason];
+    uint64_t now_ms = loop_now_ms(client->stream.loop);
+    const struct topology_node *node =
+        client->server == NULL
+            ? NULL
+            : topology_node(client->worker->topology, client->server->node_id);
+
+    LOG(INFO, "session ended", TEXT("client", address),
+        TEXT("listener", client->listener->settings->name),
+        TEXT("node", node == NULL ? NULL : node->name),
+        DECIMAL("seconds", (double)(now_ms - client->session_at_ms) / 1e3),
+        NUMBER("bytes_in", client->n_bytes[0]), NUMBER("bytes_out", client->n_bytes[1]),
+        TEXT("reason", fact->name), TEXT("text", fact->text),
+        NUMBER("worker", client->worker->number));
+}
+
+static void log_end(struct client *client)
+{
+    const struct close_fact *fact = &close_facts[client->reason];
+    char address[ADDRESS_TEXT_MAX];
+
+    address_print(&client->peer, address);
+    if (client->session_at_ms != 0) {
+        if (client->listener->config->main.log_disconnections)
+            log_session_end(client, address);
+    } else if (fact->kind == CLOSE_KIND_QUIET) {
+        LOG(DEBUG, "connection closed", TEXT("client", address),
+            TEXT("listener", client->listener->settings->name),
+            TEXT("reason", fact->name), NUMBER("worker", client->worker->number));
+    } else {
+        uint32_t missed;
+
+        if (log_limit_allows(&client->worker->refusals_logged,
+                             loop_now_ms(client->stream.loop), &missed))
+            LOG(WARNING, "client refused", TEXT("client", address),
+                TEXT("listener", client->listener->settings->name),
+                TEXT("reason", fact->name), TEXT("text", fact->text),
+                NUMBER("left_out_before", missed),
+                NUMBER("worker", client->worker->number));
+    }
+}
+
+static void count_end(struct client *client)
+{
+    enum close_fault fault = close_facts[client->reason].fault;
+
+    if (client->tally == NULL)
+        return;
+    client->tally->client_aborts += fault == CLOSE_FAULT_CLIENT;
+    client->tally->server_aborts += fault == CLOSE_FAULT_SERVER;
+}
+
+static void drop_inbox(struct client *client)
+{
+    struct buffer *buffer;
+
+    while ((buffer = client->inbox) != NULL) {
+        client->inbox = buffer->next;
+        buffer_give(buffer);
+    }
+}
+
+static void free_client(struct deferred *end)
+{
+    struct client *client = CONTAINER_OF(end, struct client, end);
+
+    slab_give(client->worker->client_slab, client);
+}
+
+void client_close(struct client *client, enum close_reason reason)
+{
+    struct worker *worker = client->worker;
+
+    if (client->state == CLIENT_CLOSING)
+        return;
+    if (client->reason == CLOSE_NONE)
+        client->reason = reason;
+    if (client->state == CLIENT_WAITING)
+        worker_stop_waiting(worker, client);
+    if (client->state == CLIENT_CANCELLING)
+        cancel_forget_client(client->cancel);
+    client_enter(client, CLIENT_CLOSING);
+    count_end(client);
+    log_end(client);
+
+    stream_close(&client->stream);
+    drop_inbox(client);
+    session_drop_server(client, false);
+    list_remove(&worker->clients, &client->in_worker);
+    listener_release(client->listener);
+    client->ticket->client = NULL;
+    mailbox_post(worker->control.mailbox, &client->ticket->end,
+                 worker->control.on_client_gone);
+    client->end.run = free_client;
+    loop_defer(worker->loop, &client->end);
+}
+
+/* What a refusal looks like on the wire; 0 bytes when there are no words for it. */
+static size_t compose_refusal(const struct client *client, const char *detail,
+                              uint8_t bytes[ERROR_BYTES_MAX])
+{
+    const struct close_fact *fact = &close_facts[client->reason];
+
+    if (fact->sqlstate[0] == '\0')
+        return 0;
+    switch (client->first) {
+    case STARTUP_DIRECT_TLS:
+        memcpy(bytes, tls_alert_internal_error, TLS_ALERT_BYTES);
+        return TLS_ALERT_BYTES;
+    case STARTUP_LOGIN:
+    case STARTUP_UNSUPPORTED:
+    case STARTUP_SSL:
+    case STARTUP_GSSENC: /* never 'N': a client that prefers TLS would go on in clear text
+                          */
+        return error_write(fact->sqlstate, detail != NULL ? detail : fact->text, NULL,
+                           bytes);
+    case STARTUP_INCOMPLETE:
+    case STARTUP_CANCEL:
+    case STARTUP_GARBAGE:
+        return 0;
+    }
+    UNREACHABLE();
+}
+
+static void count_refusal(struct client *client)
+{
+    struct tally *front =
+        tally_get(&client->worker->tallies, client->listener->settings->name, 0);
+
+    if (front != NULL && close_facts[client->reason].kind == CLOSE_KIND_REFUSAL)
+        front->refused++;
+}
+
+void client_refuse(struct client *client, enum close_reason reason, const char *detail)
+{
+    struct buffer *buffer;
+    uint8_t bytes[ERROR_BYTES_MAX];
+    size_t n;
+
+    if (client->state == CLIENT_CLOSING || client->state == CLIENT_REFUSING)
+        return;
+    client->reason = reason;
+    count_refusal(client);
+    n = compose_refusal(client, detail, bytes);
+    buffer = n > 0 ? buffer_take(client->worker->loop->pond) : NULL;
+    if (buffer == NULL || !buffer_add(buffer, bytes, (uint32_t)n) ||
+        !(states[client->state].next & BIT(REFUSING))) {
+        buffer_give(buffer);
+        client_close(client, reason);
+        return;
+    }
+
+    if (client->state == CLIENT_WAITING)
+        worker_stop_waiting(client->worker, client);
+    session_drop_server(client, false);
+    drop_inbox(client);
+    client_enter(client, CLIENT_REFUSING);
+    (void)stream_send(&client->stream, buffer);
+    stream_end(&client->stream);
+    stream_want(&client->stream, true); /* until it closes too: then nothing is lost */
+}
+
+void client_keep(struct client *client, struct buffer *bytes)
+{
+    uint32_t n;
+
+    if (client->inbox == NULL) {
+        client->inbox = bytes;
+        return;
+    }
+    n = buffer_room(client->inbox);
+    if (n > buffer_unread(bytes))
+        n = buffer_unread(bytes);
+    REQUIRE(client->inbox->next == NULL);
+    REQUIRE(buffer_add(client->inbox, bytes->bytes + bytes->begin, n));
+    buffer_skip(bytes, n);
+    if (buffer_unread(bytes) > 0)
+        client->inbox->next = bytes;
+    else
+        buffer_give(bytes);
+}
+
+void client_settle(struct client *client)
+{
+    if (states[client->state].inbox == INBOX_FILLS)
+        stream_want(&client->stream,
+                    client->inbox == NULL ||
+                        (client->inbox->next == NULL && buffer_room(client->inbox) > 0));
+}
+
+static void on_bytes(struct stream *stream, struct buffer *bytes)
+{
+    struct client *client = stream->owner;
+
+    if (states[client->state].inbox == INBOX_SPILLS) {
+        buffer_give(bytes);
+        return;
+    }
+    client_keep(client, bytes);
+    if (client->state == CLIENT_STARTUP)
+        startup_advance(client);
+    else if (client->state == CLIENT_NEGOTIATING || client->state == CLIENT_LOGIN)
+        session_pass_on(client);
+    client_settle(client);
+}
+
+static void on_sent(struct stream *stream)
+{
+    struct client *client = stream->owner;
+
+    if (client->state == CLIENT_NEGOTIATING || client->state == CLIENT_LOGIN)
+        session_read_on(client);
+}
+
+/* The client has left before the relay had it. */
+static void on_end(struct stream *stream)
+{
+    struct client *client = stream->owner;
+
+    if (client->state == CLIENT_STARTUP && client->inbox == NULL &&
+        client->server == NULL)
+        client_close(client, CLOSE_SAID_NOTHING);
+    else
+        client_close(client, states[client->state].when_it_leaves);
+}
+
+static void on_failed(struct stream *stream, enum stream_failure why)
+{
+    (void)why;
+    on_end(stream);
+}
+
+static void on_open(struct stream *stream)
+{
+    (void)stream;
+    UNREACHABLE(); /* it was accepted, not connected */
+}
+
+const struct stream_events client_stream_events = {
+    .on_open = on_open,
+    .on_bytes = on_bytes,
+    .on_sent = on_sent,
+    .on_end = on_end,
+    .on_failed = on_failed,
+};

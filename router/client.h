@@ -1,0 +1,143 @@
+/* router/client.h - one client connection, from accept to close.
+ *
+ *   STARTUP --> WAITING <--> CONNECTING --> LOGIN --------> ACTIVE --> ENDING
+ *      ^  |                      |            (to WAITING)    ^
+ *      |  '--> CANCELLING        '--> NEGOTIATING ------------'
+ *      '------------------------------------'   (to STARTUP: the node answered 'N')
+ *
+ *   STARTUP      its first packet is being read           router/startup.c
+ *   WAITING      for a place or for a node                router/session.c
+ *   CONNECTING   to the node that was chosen
+ *   NEGOTIATING  the node answers a request to encrypt
+ *   LOGIN        the node and the client talk, we listen
+ *   ACTIVE       bytes pass untouched                     core/relay.c
+ *   ENDING       the server has ended, the client not yet
+ *   CANCELLING   its cancel request is under way          router/cancel.c
+ *   REFUSING     an error is on its way to it             router/client.c
+ *   CLOSING      nothing leaves it
+ *
+ * Thread: a client belongs to the worker that control gave it to, for life.
+ */
+#ifndef ROUTER_CLIENT_H
+#define ROUTER_CLIENT_H
+
+#include "core/relay.h"
+#include "pool/cancel_keys.h"
+#include "pool/server.h"
+#include "router/admission.h"
+#include "router/close_reason.h"
+#include "router/listener.h"
+#include "router/tally.h"
+#include "wire/startup.h"
+
+/* What ends a wait in a state: see deadline_of() in client.c. */
+enum client_wait {
+    WAIT_NOT,   /* nothing, or what the state before has armed */
+    WAIT_LOGIN, /* client_login_timeout */
+    WAIT_QUEUE, /* the listener's queue_timeout */
+    WAIT_IDLE,  /* client_timeout and server_timeout */
+    WAIT_LINGER /* a fixed time: the peer has nothing to add */
+};
+
+/* What becomes of bytes that the client sends. */
+enum client_inbox {
+    INBOX_FILLS,  /* kept, as far as there is room */
+    INBOX_PASSES, /* the relay has them */
+    INBOX_SPILLS  /* nobody wants them any more */
+};
+
+/* clang-format off */
+#define CLIENT_STATES(X, TO)                                                              \
+    /* state       wait    inbox   when it leaves   may become */                         \
+    X(STARTUP,     LOGIN,  FILLS,  LEFT_AT_LOGIN,   TO(WAITING) | TO(NEGOTIATING) |       \
+                                                    TO(LOGIN) | TO(ACTIVE) |              \
+                                                    TO(CANCELLING) | TO(REFUSING) |       \
+                                                    TO(CLOSING))                          \
+    X(WAITING,     QUEUE,  FILLS,  LEFT_THE_QUEUE,  TO(CONNECTING) | TO(REFUSING) |       \
+                                                    TO(CLOSING))                          \
+    X(CONNECTING,  NOT,    FILLS,  LEFT_THE_QUEUE,  TO(WAITING) | TO(NEGOTIATING) |       \
+                                                    TO(LOGIN) | TO(ACTIVE) |              \
+                                                    TO(REFUSING) | TO(CLOSING))           \
+    X(NEGOTIATING, LOGIN,  FILLS,  LEFT_AT_LOGIN,   TO(STARTUP) | TO(WAITING) |           \
+                                                    TO(ACTIVE) | TO(CLOSING))             \
+    X(LOGIN,       LOGIN,  FILLS,  LEFT_AT_LOGIN,   TO(WAITING) | TO(ACTIVE) |            \
+                                                    TO(ENDING) | TO(REFUSING) |           \
+                                                    TO(CLOSING))                          \
+    X(ACTIVE,      IDLE,   PASSES, CLIENT_CLOSED,   TO(ENDING) | TO(CLOSING))             \
+    X(ENDING,      LINGER, PASSES, CLIENT_CLOSED,   TO(CLOSING))                          \
+    X(CANCELLING,  LINGER, SPILLS, CANCEL_DONE,     TO(CLOSING))                          \
+    X(REFUSING,    LINGER, SPILLS, NOT_POSTGRESQL,  TO(CLOSING))                          \
+    X(CLOSING,     NOT,    SPILLS, NONE,            0)
+/* clang-format on */
+
+enum client_state {
+#define X(name, wait, inbox, leaving, next) CLIENT_##name,
+    CLIENT_STATES(X, )
+#undef X
+        CLIENT_STATE_COUNT
+};
+
+struct worker;
+struct login;
+struct cancel_run;
+
+struct client {
+    struct stream stream;
+    struct relay relay;
+    struct worker *worker;
+    struct listener *listener; /* held */
+    struct ticket *ticket;
+    struct server *server;
+    struct login *login;       /* while NEGOTIATING and LOGIN */
+    struct cancel_run *cancel; /* while CANCELLING */
+    struct cancel_entry *key;  /* what a cancel request for this session shows */
+    struct tally *tally;       /* of the listener and node, while there is a server */
+    struct buffer *inbox; /* received and not passed on yet: at most two in a chain */
+    struct link in_worker;
+    struct link in_line; /* of the worker's, while WAITING */
+    struct deadline deadline;
+    struct deferred end;
+    struct address peer;
+    enum client_state state;
+    enum close_reason reason; /* CLOSE_NONE until it is known */
+    enum startup_kind first;  /* the packet that is being served */
+    uint64_t tried;           /* nodes, as in route_request */
+    uint64_t tried_in;        /* generation of the topology that `tried` speaks of */
+    uint64_t accepted_at_ms;
+    uint64_t wait_until_ms; /* end of the present wait for a node */
+    uint64_t connecting_at_ns;
+    uint64_t session_at_ms;   /* 0 = it was never connected to a node */
+    uint64_t n_bytes[2];      /* from the client, from the server */
+    uint64_t n_counted[2];    /* of those, what is in the tallies */
+    bool waits_for_place : 1; /* while WAITING: max_client_conn or maxconn */
+};
+
+/* Takes over the descriptor and the listener's reference of the ticket. False when memory
+ * is out: then both are still the ticket's. */
+bool client_new(struct worker *worker, struct ticket *ticket) MUST_CHECK;
+
+/* The only way to change the state; arms its deadline. */
+void client_enter(struct client *client, enum client_state next);
+
+/* Starts the present state's wait anew. */
+void client_wait_on(struct client *client);
+
+/* Ends it: the first reason wins and is logged, the struct goes after the iteration. */
+void client_close(struct client *client, enum close_reason reason);
+/* Tells it why in its own language first, as far as the reason and its first packet have
+ * words for that. `detail` may be NULL: then the reason's own text is sent. */
+void client_refuse(struct client *client, enum close_reason reason, const char *detail);
+
+/* Adds bytes to the inbox, which is the buffer's owner then. */
+void client_keep(struct client *client, struct buffer *bytes);
+/* Last call of every callback before the relay: asks for bytes while there is room. */
+void client_settle(struct client *client);
+/* Brings the tallies up to date with n_bytes. */
+void client_count_bytes(struct client *client);
+
+const char *client_state_name(enum client_state state);
+
+/* The callbacks of a client's stream until the relay takes over. */
+extern const struct stream_events client_stream_events;
+
+#endif

@@ -1,0 +1,78 @@
+#include "router/console/overview.h"
+
+#include <string.h>
+
+#include "core/memory.h"
+#include "router/route.h"
+
+static void add_tally(struct tally *sum, const struct list *tallies, const char *listener,
+                      uint32_t node_id)
+{
+    const struct tally *one = tally_find(tallies, listener, node_id);
+
+    if (one != NULL)
+        tally_add(sum, one);
+}
+
+/* The reports come one by one; each goes to the listeners of its cluster. */
+static void add_report(void *arg, const struct node_report *report)
+{
+    struct overview *overview = arg;
+
+    for (size_t i = 0; i < overview->n_listeners; i++) {
+        struct overview_listener *listener = &overview->listeners[i];
+        const struct topology_cluster *cluster =
+            topology_cluster(overview->topology, listener->settings->to->name);
+        const struct topology_node *node =
+            topology_node(overview->topology, report->node.id);
+        struct overview_server *server;
+
+        if (strcmp(listener->settings->to->name, report->cluster) != 0 ||
+            listener->n_servers == listener->settings->to->nodes.n || cluster == NULL)
+            continue;
+        server = &listener->servers[listener->n_servers++];
+        server->report = *report;
+        server->serves =
+            node != NULL && route_takes_new(cluster, node, listener->settings);
+        add_tally(&server->tally, &overview->gather->tallies, listener->settings->name,
+                  report->node.id);
+        tally_add(&listener->sum, &server->tally);
+    }
+}
+
+bool overview_take(struct overview *overview, const struct doors *doors,
+                   const struct monitor *monitor)
+{
+    overview->listeners =
+        memory_zeroed((doors->open.n + 1) * sizeof *overview->listeners);
+    if (overview->listeners == NULL)
+        return false;
+    LIST_EACH(item, &doors->open)
+    {
+        const struct door *door = CONTAINER_OF(item, struct door, in_doors);
+        struct overview_listener *listener =
+            &overview->listeners[overview->n_listeners++];
+
+        listener->door = door;
+        listener->settings = door->listener->settings;
+        listener->servers = memory_zeroed((listener->settings->to->nodes.n + 1) *
+                                          sizeof *listener->servers);
+        if (listener->servers == NULL) {
+            overview_clear(overview);
+            return false;
+        }
+        add_tally(&listener->front, &overview->gather->tallies, listener->settings->name,
+                  0);
+    }
+    monitor_report(monitor, add_report, overview);
+    return true;
+}
+
+void overview_clear(struct overview *overview)
+{
+    for (size_t i = 0; i < overview->n_listeners; i++)
+        memory_free(overview->listeners[i].servers);
+    memory_free(overview->listeners);
+    overview->listeners = NULL;
+    overview->n_listeners = 0;
+}

@@ -1,0 +1,39 @@
+/* router/console/pages.h - what the stats port answers.
+ *
+ *   / /stats /haproxy?stats and [stats] uri   the page; with ;csv HAProxy's table
+ *   /healthz                                  200 while the process runs
+ *   /readyz                                   200 once every node was asked, until
+ * shutdown
+ *
+ * A page waits for a gather.h message to go round the workers. Requests that come
+ * meanwhile share it.
+ *
+ * Thread: control.
+ */
+#ifndef ROUTER_CONSOLE_PAGES_H
+#define ROUTER_CONSOLE_PAGES_H
+
+#include "router/console/overview.h"
+
+/* What pages need of their owner. */
+struct pages_source {
+    /* Sends the message round; its on_home is the pages' own. False: not now. */
+    bool (*begin_gathering)(void *arg, struct gather *gather);
+    /* Fills in the numbers that are the owner's. */
+    void (*describe)(void *arg, struct overview *overview);
+    bool (*is_ready)(void *arg);
+};
+
+struct pages;
+
+/* NULL when memory is out. */
+struct pages *pages_new(struct loop *loop, const struct doors *doors,
+                        const struct monitor *monitor, const struct pages_source *source,
+                        void *arg) MUST_CHECK;
+/* No gather may be under way. NULL is fine. */
+void pages_free(struct pages *pages);
+/* As web_configure(). */
+bool pages_configure(struct pages *pages, const struct stats_config *stats, int backlog,
+                     struct text *errors) MUST_CHECK;
+
+#endif

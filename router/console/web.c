@@ -1,0 +1,374 @@
+#include "router/console/web.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/memory.h"
+#include "core/socket.h"
+
+/* More connections than this wait in the kernel's line; a silent one is closed. */
+#define CONNECTIONS_MAX 256u
+#define SILENCE_S 15u
+#define CONNECTION_BYTES 16384u
+
+struct web_request {
+    struct MHD_Connection *connection;
+    char *target;
+    const char *method;
+    bool is_asked;  /* handed up */
+    bool is_asking; /* being handed up: an answer needs no resumption */
+    struct MHD_Response *response;
+    unsigned status;
+    struct web_daemon *daemon;
+};
+
+/* One listening socket: libmicrohttpd's daemon, without a thread of its own. */
+struct web_daemon {
+    struct link in_web;
+    struct web *web;
+    struct MHD_Daemon *daemon;
+    struct endpoint endpoint;
+    ev_io readable;
+    ev_timer timer;
+    unsigned
+        n_waiting;  /* requests: libmicrohttpd must not be stopped before their answer */
+    bool is_ending; /* no longer configured: stops with the last answer */
+    struct deferred end;
+};
+
+struct web {
+    struct loop *loop;
+    void (*on_request)(void *arg, struct web_request *request);
+    void *arg;
+    struct list daemons;
+};
+
+/* ---- libmicrohttpd inside the loop ---------------------------------------------------
+ */
+
+/* Asked after every run, also for 0: libmicrohttpd may have work that no descriptor
+ * shows. */
+static void run(struct web_daemon *daemon)
+{
+    MHD_UNSIGNED_LONG_LONG timeout_ms;
+
+    MHD_run(daemon->daemon);
+    ev_timer_stop(daemon->web->loop->ev, &daemon->timer);
+    if (MHD_get_timeout(daemon->daemon, &timeout_ms) == MHD_YES) {
+        ev_timer_set(&daemon->timer, (double)timeout_ms / 1e3, 0.);
+        ev_timer_start(daemon->web->loop->ev, &daemon->timer);
+    }
+}
+
+static void on_readable(struct ev_loop *ev, ev_io *watcher, int events)
+{
+    (void)ev;
+    (void)events;
+    run(CONTAINER_OF(watcher, struct web_daemon, readable));
+}
+
+static void on_timer(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    (void)ev;
+    (void)events;
+    run(CONTAINER_OF(timer, struct web_daemon, timer));
+}
+
+static void *on_request_line(void *arg, const char *target,
+                             struct MHD_Connection *connection)
+{
+    struct web_request *request = memory_zeroed(sizeof *request);
+
+    if (request == NULL)
+        return NULL;
+    request->daemon = arg;
+    request->connection = connection;
+    request->target = memory_text(target);
+    if (request->target == NULL) {
+        memory_free(request);
+        return NULL;
+    }
+    return request;
+}
+
+static enum MHD_Result queue_answer(struct web_request *request,
+                                    struct MHD_Connection *connection)
+{
+    enum MHD_Result result =
+        MHD_queue_response(connection, request->status, request->response);
+
+    MHD_destroy_response(request->response);
+    request->response = NULL;
+    return result;
+}
+
+/* Called when the headers are there, for each piece of a body, when all is there, and
+ * when a suspended connection was resumed. */
+static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection,
+                                 const char *url, const char *method, const char *version,
+                                 const char *body, size_t *body_bytes, void **context)
+{
+    struct web_daemon *daemon = arg;
+    struct web_request *request = *context;
+
+    (void)url;
+    (void)version;
+    (void)body;
+    if (request == NULL)
+        return MHD_NO; /* memory was out at its first line */
+    if (request->method == NULL) {
+        request->method = method;
+        return MHD_YES;
+    }
+    if (*body_bytes > 0) {
+        *body_bytes = 0; /* nobody reads bodies */
+        return MHD_YES;
+    }
+    if (!request->is_asked) {
+        request->is_asked = request->is_asking = true;
+        daemon->n_waiting++;
+        daemon->web->on_request(daemon->web->arg, request);
+        request->is_asking = false;
+        if (request->status == 0) {
+            MHD_suspend_connection(connection);
+            return MHD_YES;
+        }
+    }
+    return request->response == NULL ? MHD_NO : queue_answer(request, connection);
+}
+
+static void on_completed(void *arg, struct MHD_Connection *connection, void **context,
+                         enum MHD_RequestTerminationCode code)
+{
+    struct web_request *request = *context;
+
+    (void)arg;
+    (void)connection;
+    (void)code;
+    if (request == NULL)
+        return;
+    if (request->response != NULL)
+        MHD_destroy_response(request->response);
+    memory_free(request->target);
+    memory_free(request);
+}
+
+static void stop_daemon(struct web_daemon *daemon)
+{
+    ev_io_stop(daemon->web->loop->ev, &daemon->readable);
+    ev_timer_stop(daemon->web->loop->ev, &daemon->timer);
+    ev_clear_pending(daemon->web->loop->ev, &daemon->timer);
+    MHD_stop_daemon(daemon->daemon);
+    endpoint_clear(&daemon->endpoint);
+    memory_free(daemon);
+}
+
+static void on_end(struct deferred *end)
+{
+    struct web_daemon *daemon = CONTAINER_OF(end, struct web_daemon, end);
+
+    run(daemon); /* sends the last answers */
+    stop_daemon(daemon);
+}
+
+static void end_if_idle(struct web_daemon *daemon)
+{
+    if (daemon->is_ending && daemon->n_waiting == 0)
+        loop_defer(daemon->web->loop, &daemon->end);
+}
+
+/* Accepts no more, and stops once nobody waits. */
+static void end_daemon(struct web_daemon *daemon)
+{
+    int listening = MHD_quiesce_daemon(daemon->daemon);
+
+    if (listening >= 0)
+        close(listening);
+    if (daemon->endpoint.path != NULL)
+        unlink(daemon->endpoint.path);
+    daemon->is_ending = true;
+    daemon->end.run = on_end;
+    end_if_idle(daemon);
+}
+
+/* ---- asked and answered -------------------------------------------------------------
+ */
+
+const char *web_target(const struct web_request *request)
+{
+    return request->target;
+}
+
+const char *web_method(const struct web_request *request)
+{
+    return request->method;
+}
+
+void web_answer(struct web_request *request, unsigned status, const char *content_type,
+                const struct text *body)
+{
+    struct web_daemon *daemon = request->daemon;
+
+    request->status = status;
+    request->response = MHD_create_response_from_buffer(
+        body->length, (void *)text_get(body), MHD_RESPMEM_MUST_COPY);
+    if (request->response != NULL) {
+        (void)MHD_add_response_header(request->response, MHD_HTTP_HEADER_CONTENT_TYPE,
+                                      content_type);
+        (void)MHD_add_response_header(request->response, MHD_HTTP_HEADER_CACHE_CONTROL,
+                                      "no-cache");
+        (void)MHD_add_response_header(request->response, "Content-Security-Policy",
+                                      "default-src 'none'; style-src 'unsafe-inline'");
+        (void)MHD_add_response_header(request->response, "X-Content-Type-Options",
+                                      "nosniff");
+    }
+    daemon->n_waiting--;
+    if (request->is_asking)
+        return;
+    MHD_resume_connection(request->connection);
+    ev_feed_event(daemon->web->loop->ev, &daemon->timer, EV_TIMER);
+    end_if_idle(daemon);
+}
+
+/* ---- opening and closing ------------------------------------------------------------
+ */
+
+struct web *web_new(struct loop *loop,
+                    void (*on_request)(void *arg, struct web_request *request), void *arg)
+{
+    struct web *web = memory_zeroed(sizeof *web);
+
+    if (web == NULL)
+        return NULL;
+    web->loop = loop;
+    web->on_request = on_request;
+    web->arg = arg;
+    list_init(&web->daemons);
+    return web;
+}
+
+static void stop_all(struct list *daemons)
+{
+    LIST_EACH_SAFE(item, daemons)
+    {
+        list_remove(daemons, item);
+        stop_daemon(CONTAINER_OF(item, struct web_daemon, in_web));
+    }
+}
+
+void web_free(struct web *web)
+{
+    if (web == NULL)
+        return;
+    stop_all(&web->daemons);
+    memory_free(web);
+}
+
+/* Takes the socket, also when it fails. */
+static struct web_daemon *start_daemon(struct web *web, int fd,
+                                       const struct endpoint *endpoint)
+{
+    struct web_daemon *daemon = memory_zeroed(sizeof *daemon);
+    const union MHD_DaemonInfo *info;
+
+    if (daemon == NULL) {
+        close(fd);
+        return NULL;
+    }
+    daemon->web = web;
+    daemon->endpoint.port = endpoint->port;
+    daemon->endpoint.host = endpoint->host == NULL ? NULL : memory_text(endpoint->host);
+    daemon->endpoint.path = endpoint->path == NULL ? NULL : memory_text(endpoint->path);
+    daemon->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_access, daemon,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_request_line,
+        daemon, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+        MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+        SILENCE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
+        MHD_OPTION_END);
+    if (daemon->daemon == NULL) {
+        close(fd);
+        endpoint_clear(&daemon->endpoint);
+        memory_free(daemon);
+        return NULL;
+    }
+    info = MHD_get_daemon_info(daemon->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    ev_io_init(&daemon->readable, on_readable, info->epoll_fd, EV_READ);
+    ev_timer_init(&daemon->timer, on_timer, 0., 0.);
+    ev_io_start(web->loop->ev, &daemon->readable);
+    return daemon;
+}
+
+static bool start_at(struct web *web, const struct endpoint *endpoint, int backlog,
+                     struct list *daemons, struct text *errors)
+{
+    int sockets[SOCKETS_PER_ENDPOINT];
+    unsigned n = socket_listen(endpoint, backlog, 0777, false, sockets);
+    bool ok = n > 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        struct web_daemon *daemon = start_daemon(web, sockets[i], endpoint);
+
+        if (daemon != NULL)
+            list_append(daemons, &daemon->in_web);
+        else
+            ok = false;
+    }
+    if (!ok)
+        text_addf(errors, "[stats]: cannot listen on %s:%u: %s\n",
+                  endpoint->path != NULL ? endpoint->path : endpoint->host,
+                  endpoint->port, n == 0 ? strerror(errno) : "out of memory");
+    return ok;
+}
+
+static bool is_among(const struct endpoint *endpoint, const struct endpoint_list *list)
+{
+    for (size_t i = 0; i < list->n; i++)
+        if (endpoint_equal(endpoint, &list->items[i]))
+            return true;
+    return false;
+}
+
+static bool is_served(const struct web *web, const struct endpoint *endpoint)
+{
+    LIST_EACH(item, &web->daemons)
+    {
+        if (endpoint_equal(&CONTAINER_OF(item, struct web_daemon, in_web)->endpoint,
+                           endpoint))
+            return true;
+    }
+    return false;
+}
+
+bool web_configure(struct web *web, const struct endpoint_list *endpoints, int backlog,
+                   struct text *errors)
+{
+    struct list started;
+    bool ok = true;
+
+    list_init(&started);
+    for (size_t i = 0; i < endpoints->n; i++)
+        if (!is_served(web, &endpoints->items[i]))
+            ok = start_at(web, &endpoints->items[i], backlog, &started, errors) && ok;
+    if (!ok) {
+        stop_all(&started);
+        return false;
+    }
+    LIST_EACH_SAFE(item, &web->daemons)
+    {
+        struct web_daemon *daemon = CONTAINER_OF(item, struct web_daemon, in_web);
+
+        if (is_among(&daemon->endpoint, endpoints))
+            continue;
+        list_remove(&web->daemons, item);
+        end_daemon(daemon);
+    }
+    LIST_EACH_SAFE(item, &started)
+    {
+        list_remove(&started, item);
+        list_append(&web->daemons, item);
+    }
+    return true;
+}

@@ -1,0 +1,38 @@
+/* router/console/web.h - the stats port: HTTP by libmicrohttpd inside a loop.
+ *
+ * A request is handed up and waits, at no cost, until it is answered.
+ *
+ * Thread: one (control).
+ */
+#ifndef ROUTER_CONSOLE_WEB_H
+#define ROUTER_CONSOLE_WEB_H
+
+#include "config/config.h"
+#include "core/loop.h"
+#include "core/text.h"
+
+struct web;
+struct web_request;
+
+/* `on_request` is called for each request that is whole; it must web_answer() it, at
+ * once or later. NULL when memory is out. */
+struct web *web_new(struct loop *loop,
+                    void (*on_request)(void *arg, struct web_request *request),
+                    void *arg) MUST_CHECK;
+/* Every request must have been answered, and the loop must still run its deferred
+ * functions once. NULL is fine. */
+void web_free(struct web *web);
+
+/* Listens where `endpoints` says, and no longer elsewhere. False and lines in `errors`
+ * when an address cannot be had: then nothing has changed. */
+bool web_configure(struct web *web, const struct endpoint_list *endpoints, int backlog,
+                   struct text *errors) MUST_CHECK;
+
+/* The request's target as it was sent: "/stats;csv", "/haproxy?stats". */
+const char *web_target(const struct web_request *request);
+const char *web_method(const struct web_request *request);
+/* Sends it off; the request is gone then. `body` is copied. */
+void web_answer(struct web_request *request, unsigned status, const char *content_type,
+                const struct text *body);
+
+#endif

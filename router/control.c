@@ -1,0 +1,551 @@
+#include "router/control.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/memory.h"
+#include "core/resolver.h"
+#include "router/console/pages.h"
+#include "router/console/web.h"
+#include "router/door.h"
+#include "router/worker.h"
+
+/* Descriptors that are not sessions': listening sockets, probes, pages, pipes, loops. */
+#define DESCRIPTORS_KEPT 256u
+/* How long we do not accept when the system is out of descriptors. */
+#define ACCEPT_PAUSE_S 0.1
+
+enum phase { RUNNING, DRAINING, STOPPING };
+
+/* Clients that wait for a node, by worker, of one cluster. */
+struct waiting_count {
+    struct link in_control;
+    char cluster[LISTENER_NAME_MAX];
+    unsigned n[GATHER_WORKERS_MAX];
+};
+
+struct control {
+    struct loop *loop;
+    struct mailbox *mailbox;
+    const struct config_source *source;
+    struct config *config; /* held */
+    struct resolver *resolver;
+    struct monitor *monitor;
+    struct doors doors;
+    struct admission admission;
+    struct pages *pages;
+    struct worker **workers;
+    unsigned n_workers;
+    unsigned *n_clients; /* of each worker */
+    unsigned next_worker;
+    unsigned n_present;
+    unsigned n_present_max; /* what the descriptors suffice for */
+    struct list waiting;    /* of waiting_count */
+    struct log_limit accepts_logged;
+    ev_timer accept_pause;
+    struct deadline shutdown;
+    ev_signal signals[5];
+    enum phase phase;
+};
+
+struct config *config_source_load(const struct config_source *source, struct text *errors)
+{
+    return source->path != NULL ? config_load_file(source->path, errors)
+                                : config_load_environment(getenv, errors);
+}
+
+/* ---- clients come -------------------------------------------------------------------
+ */
+
+/* The worker with the fewest clients; ties go round. */
+static unsigned choose_worker(struct control *control)
+{
+    unsigned best = control->next_worker;
+
+    for (unsigned i = 1; i < control->n_workers; i++) {
+        unsigned other = (control->next_worker + i) % control->n_workers;
+
+        if (control->n_clients[other] < control->n_clients[best])
+            best = other;
+    }
+    control->next_worker = (best + 1) % control->n_workers;
+    return best;
+}
+
+static void on_client(void *arg, struct door *door, int fd, const struct address *peer)
+{
+    struct control *control = arg;
+    struct ticket *ticket = memory_zeroed(sizeof *ticket);
+
+    if (ticket == NULL) {
+        close(fd);
+        return;
+    }
+    ticket->gate = &door->gate;
+    ticket->listener = listener_hold(door->listener);
+    ticket->fd = fd;
+    ticket->peer = *peer;
+    ticket->worker = choose_worker(control);
+    control->n_clients[ticket->worker]++;
+    admission_enter(&control->admission, ticket);
+    worker_post_arrival(control->workers[ticket->worker], ticket);
+    if (++control->n_present == control->n_present_max)
+        doors_pause(&control->doors);
+}
+
+static void on_accept_pause_ended(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    struct control *control = CONTAINER_OF(timer, struct control, accept_pause);
+
+    (void)ev;
+    (void)events;
+    if (control->phase == RUNNING && control->n_present < control->n_present_max)
+        doors_resume(&control->doors);
+}
+
+static void on_accept_failed(void *arg, int error)
+{
+    struct control *control = arg;
+    uint32_t missed;
+
+    if (log_limit_allows(&control->accepts_logged, loop_now_ms(control->loop), &missed))
+        LOG(ERROR, "cannot accept clients", TEXT("error", strerror(error)),
+            NUMBER("clients", control->n_present), NUMBER("left_out_before", missed));
+    doors_pause(&control->doors);
+    ev_timer_set(&control->accept_pause, ACCEPT_PAUSE_S, 0.);
+    ev_timer_start(control->loop->ev, &control->accept_pause);
+}
+
+/* ---- and go -------------------------------------------------------------------------
+ */
+
+static void begin_stopping(struct control *control);
+
+static void admit_who_can_be(struct control *control)
+{
+    struct ticket *ticket;
+
+    while ((ticket = admission_next(&control->admission)) != NULL)
+        worker_post_admission(control->workers[ticket->worker], ticket);
+}
+
+static void on_client_gone(struct message *message, void *receiver)
+{
+    struct ticket *ticket = CONTAINER_OF(message, struct ticket, end);
+    struct control *control = receiver;
+    bool admission_is_under_way = ticket->is_admitted && !ticket->knows_admission;
+
+    control->n_clients[ticket->worker]--;
+    if (control->n_present-- == control->n_present_max && control->phase == RUNNING)
+        doors_resume(&control->doors);
+    admission_leave(&control->admission, ticket);
+    if (!admission_is_under_way)
+        memory_free(ticket);
+    if (control->phase == RUNNING)
+        admit_who_can_be(control);
+    if (control->phase == DRAINING && control->n_present == 0)
+        begin_stopping(control);
+}
+
+static void on_admission_missed(struct message *message, void *receiver)
+{
+    (void)receiver;
+    memory_free(CONTAINER_OF(message, struct ticket, admission));
+}
+
+/* ---- health -------------------------------------------------------------------------
+ */
+
+static void on_topology(void *arg, struct topology *topology)
+{
+    struct control *control = arg;
+
+    for (unsigned i = 0; i < control->n_workers; i++)
+        if (!worker_post_topology(control->workers[i], topology))
+            LOG(ERROR, "out of memory: a worker missed a change of the topology",
+                NUMBER("worker", i));
+}
+
+static void on_evidence(struct message *message, void *receiver)
+{
+    struct evidence_message *news =
+        CONTAINER_OF(message, struct evidence_message, message);
+    struct control *control = receiver;
+
+    monitor_evidence(control->monitor, news->node_id, news->evidence);
+    memory_free(news);
+}
+
+static struct waiting_count *waiting_at(struct control *control, const char *cluster)
+{
+    struct waiting_count *count;
+
+    LIST_EACH(item, &control->waiting)
+    {
+        count = CONTAINER_OF(item, struct waiting_count, in_control);
+        if (strcmp(count->cluster, cluster) == 0)
+            return count;
+    }
+    count = memory_zeroed(sizeof *count);
+    if (count == NULL)
+        return NULL;
+    strcpy(count->cluster, cluster);
+    list_append(&control->waiting, &count->in_control);
+    return count;
+}
+
+static void on_waiting(struct message *message, void *receiver)
+{
+    struct waiting_message *news = CONTAINER_OF(message, struct waiting_message, message);
+    struct control *control = receiver;
+    struct waiting_count *count = waiting_at(control, news->cluster);
+    unsigned sum = 0;
+
+    if (count != NULL) {
+        count->n[news->worker] = news->n_waiting;
+        for (unsigned i = 0; i < control->n_workers; i++)
+            sum += count->n[i];
+        monitor_waiting(control->monitor, news->cluster, sum);
+    }
+    memory_free(news);
+}
+
+/* ---- pages --------------------------------------------------------------------------
+ */
+
+static bool begin_gathering(void *arg, struct gather *gather)
+{
+    struct control *control = arg;
+
+    if (control->phase == STOPPING)
+        return false;
+    gather->home = control->mailbox;
+    worker_post_gather(control->workers[0], gather);
+    return true;
+}
+
+static void describe(void *arg, struct overview *overview)
+{
+    const struct control *control = arg;
+
+    overview->config = control->config;
+    overview->topology = monitor_topology(control->monitor);
+    overview->n_admitted = control->admission.n_admitted;
+    overview->n_in_line = (unsigned)control->admission.line.n;
+    overview->longest_iteration_ms = loop_longest_iteration_ms(control->loop);
+}
+
+static bool is_ready(void *arg)
+{
+    const struct control *control = arg;
+
+    return control->phase == RUNNING && monitor_is_ready(control->monitor);
+}
+
+/* ---- configuration ------------------------------------------------------------------
+ */
+
+static void log_errors(const char *event, struct text *errors)
+{
+    char *line = errors->bytes, *rest = NULL;
+
+    for (line = line == NULL ? NULL : strtok_r(line, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest))
+        LOG(ERROR, event, TEXT("error", line));
+}
+
+static void apply_main(struct control *control)
+{
+    const struct main_config *main = &control->config->main;
+
+    log_configure(main->verbose > 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, main->log_format);
+    resolver_set_ttl(control->resolver, (uint64_t)main->dns_min_ttl,
+                     (uint64_t)main->dns_max_ttl);
+    control->admission.max = (unsigned)main->max_client_conn;
+    if (main->max_client_conn > control->n_present_max)
+        LOG(WARNING, "max_client_conn is more than the descriptors suffice for",
+            NUMBER("max_client_conn", main->max_client_conn),
+            NUMBER("suffice_for", control->n_present_max));
+}
+
+/* All or nothing: what may fail comes first, and what it did is taken back. */
+static bool apply(struct control *control, struct config *config, struct text *errors)
+{
+    struct config *old = control->config;
+
+    if (!pages_configure(control->pages, &config->stats, (int)config->main.listen_backlog,
+                         errors))
+        return false;
+    if (!doors_configure(&control->doors, config, errors)) {
+        if (old != NULL && !pages_configure(control->pages, &old->stats,
+                                            (int)old->main.listen_backlog, errors))
+            text_add(errors, "the stats page could not be brought back\n");
+        return false;
+    }
+    control->config = config_hold(config);
+    apply_main(control);
+    if (!monitor_configure(control->monitor, config))
+        text_add(errors, "out of memory: nodes and checks are those of before\n");
+    config_release(old);
+    if (control->phase == RUNNING)
+        admit_who_can_be(control);
+    return true;
+}
+
+static void reload(struct control *control)
+{
+    struct text errors, names;
+    struct config *config, *old;
+
+    text_init(&errors, 64 * 1024);
+    text_init(&names, 4096);
+    config = config_source_load(control->source, &errors);
+    old = config_hold(control->config);
+    if (config != NULL && apply(control, config, &errors)) {
+        LOG(INFO, "configuration reloaded", TEXT("file", control->source->path));
+        config_needs_restart(old, config, &names);
+        for (char *rest,
+             *name = names.bytes == NULL ? NULL : strtok_r(names.bytes, "\n", &rest);
+             name != NULL; name = strtok_r(NULL, "\n", &rest))
+            LOG(WARNING, "setting takes effect after a restart", TEXT("setting", name));
+    } else {
+        LOG(ERROR, "configuration not reloaded, the old one goes on",
+            TEXT("file", control->source->path));
+    }
+    log_errors("configuration", &errors);
+    config_release(old);
+    config_release(config);
+    text_clear(&errors);
+    text_clear(&names);
+}
+
+/* ---- the end ------------------------------------------------------------------------
+ */
+
+static void begin_stopping(struct control *control)
+{
+    if (control->phase == STOPPING)
+        return;
+    control->phase = STOPPING;
+    deadline_cancel(&control->shutdown);
+    doors_shut(&control->doors);
+    for (unsigned i = 0; i < control->n_workers; i++)
+        worker_post_stop(control->workers[i]);
+    loop_stop(control->loop);
+}
+
+static void on_shutdown_timeout(struct deadline *deadline)
+{
+    begin_stopping(CONTAINER_OF(deadline, struct control, shutdown));
+}
+
+/* `with_waiting`: clients without a server may still get one. */
+static void begin_draining(struct control *control, bool with_waiting)
+{
+    uint64_t timeout_ms = (uint64_t)control->config->main.shutdown_timeout;
+
+    LOG(INFO, "shutting down: no new clients", NUMBER("clients", control->n_present));
+    control->phase = DRAINING;
+    doors_shut(&control->doors);
+    if (control->n_present == 0) {
+        begin_stopping(control);
+        return;
+    }
+    for (unsigned i = 0; !with_waiting && i < control->n_workers; i++)
+        if (!worker_post_end_waiting(control->workers[i]))
+            LOG(ERROR, "out of memory: waiting clients go on waiting",
+                NUMBER("worker", i));
+    if (timeout_ms > 0)
+        deadline_arm(control->loop, &control->shutdown, timeout_ms, on_shutdown_timeout);
+}
+
+static void on_signal(struct ev_loop *ev, ev_signal *signal, int events)
+{
+    struct control *control = signal->data;
+
+    (void)ev;
+    (void)events;
+    LOG(INFO, "signal", TEXT("name", strsignal(signal->signum)));
+    switch (signal->signum) {
+    case SIGHUP:
+        if (control->phase == RUNNING)
+            reload(control);
+        break;
+    case SIGTERM:
+    case SIGINT:
+        if (control->phase == RUNNING)
+            begin_draining(control, signal->signum == SIGTERM);
+        else
+            begin_stopping(control);
+        break;
+    default: /* SIGQUIT */
+        begin_stopping(control);
+    }
+}
+
+/* ---- the beginning ------------------------------------------------------------------
+ */
+
+static void watch_signals(struct control *control)
+{
+    static const int numbers[] = {SIGHUP, SIGTERM, SIGINT, SIGQUIT};
+
+    signal(SIGPIPE, SIG_IGN);
+    for (unsigned i = 0; i < COUNT_OF(numbers); i++) {
+        ev_signal_init(&control->signals[i], on_signal, numbers[i]);
+        control->signals[i].data = control;
+        ev_signal_start(control->loop->ev, &control->signals[i]);
+    }
+}
+
+static void raise_descriptor_limit(struct control *control)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    control->n_present_max = limit.rlim_cur > 2 * DESCRIPTORS_KEPT
+                                 ? (unsigned)(limit.rlim_cur - DESCRIPTORS_KEPT) / 2
+                                 : DESCRIPTORS_KEPT;
+}
+
+static bool make_workers(struct control *control, unsigned n)
+{
+    const struct control_door door = {
+        .mailbox = control->mailbox,
+        .on_client_gone = on_client_gone,
+        .on_admission_missed = on_admission_missed,
+        .on_evidence = on_evidence,
+        .on_waiting = on_waiting,
+    };
+
+    control->workers = memory_zeroed(n * sizeof(struct worker *));
+    control->n_clients = memory_zeroed(n * sizeof(unsigned));
+    if (control->workers == NULL || control->n_clients == NULL)
+        return false;
+    for (; control->n_workers < n; control->n_workers++) {
+        struct worker *worker =
+            worker_new(control->n_workers, n, control->workers, &door);
+
+        if (worker == NULL)
+            return false;
+        control->workers[control->n_workers] = worker;
+    }
+    return true;
+}
+
+static bool build(struct control *control, const struct config *config)
+{
+    static const struct pages_source pages_source = {
+        .begin_gathering = begin_gathering,
+        .describe = describe,
+        .is_ready = is_ready,
+    };
+
+    control->loop = loop_new(true);
+    if (control->loop == NULL)
+        return false;
+    control->mailbox = mailbox_new(control->loop, control);
+    control->resolver = resolver_new(control->loop);
+    if (control->mailbox == NULL || control->resolver == NULL ||
+        !make_workers(control, (unsigned)config->main.workers))
+        return false;
+    control->monitor =
+        monitor_new(control->loop, control->resolver, on_topology, control);
+    control->pages = pages_new(control->loop, &control->doors, control->monitor,
+                               &pages_source, control);
+    doors_init(&control->doors, control->loop, on_client, on_accept_failed, control);
+    admission_init(&control->admission);
+    list_init(&control->waiting);
+    ev_timer_init(&control->accept_pause, on_accept_pause_ended, 0., 0.);
+    return control->monitor != NULL && control->pages != NULL;
+}
+
+/* Messages that were under way when the threads ended still own what they carry. */
+static void settle_mailboxes(struct control *control)
+{
+    bool delivered = true;
+
+    while (delivered) {
+        delivered = control->mailbox != NULL && mailbox_drain(control->mailbox);
+        for (unsigned i = 0; i < control->n_workers; i++)
+            delivered = mailbox_drain(control->workers[i]->mailbox) || delivered;
+    }
+}
+
+static void tear_down(struct control *control)
+{
+    settle_mailboxes(control);
+    pages_free(control->pages);
+    if (control->loop != NULL && control->doors.loop != NULL)
+        doors_clear(&control->doors);
+    monitor_free(control->monitor);
+    resolver_free(control->resolver);
+    for (unsigned i = 0; i < control->n_workers; i++)
+        worker_free(control->workers[i]);
+    for (struct link *first; control->waiting.head.next != NULL &&
+                             (first = list_first(&control->waiting)) != NULL;) {
+        list_remove(&control->waiting, first);
+        memory_free(CONTAINER_OF(first, struct waiting_count, in_control));
+    }
+    memory_free(control->workers);
+    memory_free(control->n_clients);
+    mailbox_free(control->mailbox);
+    for (unsigned i = 0; control->loop != NULL && i < COUNT_OF(control->signals); i++)
+        ev_signal_stop(control->loop->ev, &control->signals[i]);
+    if (control->loop != NULL)
+        ev_timer_stop(control->loop->ev, &control->accept_pause);
+    loop_free(control->loop);
+    config_release(control->config);
+}
+
+static void run(struct control *control)
+{
+    unsigned n_started = 0;
+
+    while (n_started < control->n_workers && worker_start(control->workers[n_started]))
+        n_started++;
+    if (n_started == control->n_workers) {
+        LOG(INFO, "pgrouter is running", TEXT("version", PGROUTER_VERSION),
+            NUMBER("workers", control->n_workers),
+            NUMBER("listeners", control->config->n_listeners));
+        loop_run(control->loop);
+    } else {
+        LOG(ERROR, "cannot start a thread");
+        begin_stopping(control);
+    }
+    for (unsigned i = 0; i < n_started; i++)
+        worker_join(control->workers[i]);
+    LOG(INFO, "loop ended", TEXT("thread", "control"),
+        DECIMAL("longest_ms", loop_longest_iteration_ms(control->loop)));
+}
+
+int control_run(struct config *config, const struct config_source *source)
+{
+    struct control control = {.source = source};
+    struct text errors;
+    bool ok;
+
+    text_init(&errors, 64 * 1024);
+    raise_descriptor_limit(&control);
+    ok = build(&control, config);
+    if (!ok)
+        text_add(&errors, "out of memory or descriptors\n");
+    ok = ok && apply(&control, config, &errors);
+    log_errors("cannot start", &errors);
+    text_clear(&errors);
+    if (ok) {
+        watch_signals(&control);
+        run(&control);
+    }
+    tear_down(&control);
+    return ok ? 0 : 1;
+}

@@ -1,0 +1,68 @@
+/* router/door.h - the sockets of a [listener], and what is counted at them.
+ *
+ * A door stays through reloads while its name does; what clients need of it is in
+ * struct listener. Reloading is in two steps, so that it happens whole or not at all:
+ * first every socket that is not open yet is opened, then the new set takes effect.
+ *
+ * Thread: control.
+ */
+#ifndef ROUTER_DOOR_H
+#define ROUTER_DOOR_H
+
+#include "core/loop.h"
+#include "core/text.h"
+#include "router/admission.h"
+#include "router/listener.h"
+
+struct door;
+struct doors;
+
+struct doorway {
+    struct link in_door;
+    struct door *door;
+    ev_io watcher;
+    struct endpoint endpoint;
+};
+
+struct door {
+    struct link in_doors;
+    struct doors *doors;
+    struct gate gate;
+    struct listener *listener; /* held; of the newest configuration */
+    struct list doorways;
+    bool is_shut; /* no longer configured: here while clients hold its gate */
+    uint64_t rate_second;
+    unsigned n_this_second, n_last_second, n_most_in_a_second;
+};
+
+struct doors {
+    struct loop *loop;
+    struct list open;
+    struct list shut;
+    void (*on_client)(void *arg, struct door *door, int fd, const struct address *peer);
+    void (*on_accept_failed)(void *arg, int error);
+    void *arg;
+    bool is_paused;
+};
+
+void doors_init(struct doors *doors, struct loop *loop,
+                void (*on_client)(void *arg, struct door *door, int fd,
+                                  const struct address *peer),
+                void (*on_accept_failed)(void *arg, int error), void *arg);
+
+/* Opens and shuts doors until they are those of `config`. False and a line in `errors`
+ * for each address that cannot be had: then nothing has changed. */
+bool doors_configure(struct doors *doors, struct config *config,
+                     struct text *errors) MUST_CHECK;
+/* Stops and goes on accepting; the kernel keeps new connections meanwhile. */
+void doors_pause(struct doors *doors);
+void doors_resume(struct doors *doors);
+/* Closes all sockets. Gates stay for those who are inside. */
+void doors_shut(struct doors *doors);
+/* Nobody holds a gate any more. */
+void doors_clear(struct doors *doors);
+
+/* Clients that came in the last full second. */
+unsigned door_rate(const struct door *door, uint64_t now_ms);
+
+#endif

@@ -1,0 +1,32 @@
+/* router/gather.h - one message that goes round all workers and brings their counts.
+ *
+ * Made by control for a page; each worker adds what it has and passes it on to the next,
+ * the last one back to control.
+ */
+#ifndef ROUTER_GATHER_H
+#define ROUTER_GATHER_H
+
+#include "core/list.h"
+#include "core/mailbox.h"
+
+/* More workers than config/keys.def allows cannot be. */
+#define GATHER_WORKERS_MAX 64
+
+struct pages;
+
+struct gather {
+    struct message message;
+    struct list tallies; /* sums */
+    struct {
+        uint64_t n_clients;
+        uint64_t n_clients_total;
+        double longest_iteration_ms;
+    } workers[GATHER_WORKERS_MAX];
+    unsigned n_workers;
+    bool is_incomplete; /* memory was out somewhere */
+    struct mailbox *home;
+    struct pages *pages; /* who asked */
+    void (*on_home)(struct message *message, void *control);
+};
+
+#endif

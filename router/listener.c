@@ -1,0 +1,39 @@
+#include "router/listener.h"
+
+#include "core/memory.h"
+
+struct listener *listener_new(struct config *config,
+                              const struct listener_config *settings)
+{
+    struct listener *listener = memory_zeroed(sizeof *listener);
+    const struct main_config *main = &config->main;
+
+    if (listener == NULL)
+        return NULL;
+    listener->references = 1;
+    listener->config = config_hold(config);
+    listener->settings = settings;
+    listener->tcp = (struct tcp_settings){
+        .keepalive = main->tcp_keepalive,
+        .keepidle_s = (int)(main->tcp_keepidle / 1000),
+        .keepintvl_s = (int)(main->tcp_keepintvl / 1000),
+        .keepcnt = (int)main->tcp_keepcnt,
+        .user_timeout_ms = (int)main->tcp_user_timeout,
+    };
+    return listener;
+}
+
+struct listener *listener_hold(struct listener *listener)
+{
+    atomic_fetch_add_explicit(&listener->references, 1, memory_order_relaxed);
+    return listener;
+}
+
+void listener_release(struct listener *listener)
+{
+    if (listener == NULL ||
+        atomic_fetch_sub_explicit(&listener->references, 1, memory_order_acq_rel) > 1)
+        return;
+    config_release(listener->config);
+    memory_free(listener);
+}

@@ -1,0 +1,339 @@
+#include "router/worker.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/memory.h"
+#include "router/cancel.h"
+#include "router/session.h"
+
+/* How often those who wait are asked again; nodes that refused them get a new chance. */
+#define RETRY_S 0.2
+/* The same evidence about the same node is told so often and not oftener. */
+#define EVIDENCE_EVERY_MS 50
+
+/* A snapshot on its way to a worker. */
+struct topology_message {
+    struct message message;
+    struct topology *topology; /* held */
+};
+
+static void on_retry(struct ev_loop *ev, ev_timer *timer, int events);
+
+struct worker *worker_new(unsigned number, unsigned n_workers, struct worker **workers,
+                          const struct control_door *control)
+{
+    struct worker *worker = memory_zeroed(sizeof *worker);
+
+    if (worker == NULL)
+        return NULL;
+    worker->number = number;
+    worker->n_workers = n_workers;
+    worker->workers = workers;
+    worker->control = *control;
+    worker->random = number * 2654435761u + 1;
+    list_init(&worker->clients);
+    list_init(&worker->cancel_runs);
+    list_init(&worker->line);
+    list_init(&worker->tallies);
+    ev_timer_init(&worker->retry, on_retry, RETRY_S, RETRY_S);
+
+    worker->loop = loop_new(false);
+    worker->client_slab = slab_new(sizeof(struct client));
+    worker->server_slab = slab_new(sizeof(struct server));
+    worker->cancel_keys = cancel_keys_new();
+    if (number == 0)
+        worker->cancel_rates = memory_zeroed(sizeof *worker->cancel_rates);
+    if (worker->loop != NULL)
+        worker->mailbox = mailbox_new(worker->loop, worker);
+    if (worker->mailbox == NULL || worker->client_slab == NULL ||
+        worker->server_slab == NULL || worker->cancel_keys == NULL ||
+        (number == 0 && worker->cancel_rates == NULL)) {
+        worker_free(worker);
+        return NULL;
+    }
+    return worker;
+}
+
+void worker_free(struct worker *worker)
+{
+    if (worker == NULL)
+        return;
+    tally_clear(&worker->tallies);
+    topology_release(worker->topology);
+    mailbox_free(worker->mailbox);
+    slab_free(worker->client_slab);
+    slab_free(worker->server_slab);
+    cancel_keys_free(worker->cancel_keys);
+    memory_free(worker->cancel_rates);
+    loop_free(worker->loop);
+    memory_free(worker);
+}
+
+static void *run(void *argument)
+{
+    struct worker *worker = argument;
+    char name[16];
+
+    snprintf(name, sizeof name, "worker-%u", worker->number);
+    pthread_setname_np(pthread_self(), name);
+    loop_run(worker->loop);
+    LOG(INFO, "loop ended", TEXT("thread", name),
+        DECIMAL("longest_ms", loop_longest_iteration_ms(worker->loop)),
+        NUMBER("clients", worker->n_clients_total));
+    return NULL;
+}
+
+bool worker_start(struct worker *worker)
+{
+    return pthread_create(&worker->thread, NULL, run, worker) == 0;
+}
+
+void worker_join(struct worker *worker)
+{
+    pthread_join(worker->thread, NULL);
+}
+
+/* ---- what control says --------------------------------------------------------------
+ */
+
+static void tell_that_it_is_gone(struct worker *worker, struct ticket *ticket)
+{
+    mailbox_post(worker->control.mailbox, &ticket->end, worker->control.on_client_gone);
+}
+
+static void on_arrival(struct message *message, void *receiver)
+{
+    struct ticket *ticket = CONTAINER_OF(message, struct ticket, arrival);
+    struct worker *worker = receiver;
+
+    if (!worker->is_stopping && client_new(worker, ticket))
+        return;
+    close(ticket->fd);
+    listener_release(ticket->listener);
+    tell_that_it_is_gone(worker, ticket);
+}
+
+void worker_post_arrival(struct worker *worker, struct ticket *ticket)
+{
+    mailbox_post(worker->mailbox, &ticket->arrival, on_arrival);
+}
+
+static void on_admission(struct message *message, void *receiver)
+{
+    struct ticket *ticket = CONTAINER_OF(message, struct ticket, admission);
+    struct worker *worker = receiver;
+
+    if (ticket->client == NULL) {
+        mailbox_post(worker->control.mailbox, message,
+                     worker->control.on_admission_missed);
+        return;
+    }
+    ticket->knows_admission = true;
+    if (ticket->client->state == CLIENT_WAITING)
+        session_try_again(ticket->client);
+}
+
+void worker_post_admission(struct worker *worker, struct ticket *ticket)
+{
+    mailbox_post(worker->mailbox, &ticket->admission, on_admission);
+}
+
+static void on_topology(struct message *message, void *receiver)
+{
+    struct topology_message *news =
+        CONTAINER_OF(message, struct topology_message, message);
+    struct worker *worker = receiver;
+
+    topology_release(worker->topology);
+    worker->topology = news->topology;
+    memory_free(news);
+    LIST_EACH_SAFE(item, &worker->clients)
+    {
+        session_reconsider(CONTAINER_OF(item, struct client, in_worker));
+    }
+    LIST_EACH_SAFE(item, &worker->line)
+    {
+        session_try_again(CONTAINER_OF(item, struct client, in_line));
+    }
+}
+
+bool worker_post_topology(struct worker *worker, struct topology *topology)
+{
+    struct topology_message *news = memory_zeroed(sizeof *news);
+
+    if (news == NULL)
+        return false;
+    news->topology = topology_hold(topology);
+    mailbox_post(worker->mailbox, &news->message, on_topology);
+    return true;
+}
+
+static void on_end_waiting(struct message *message, void *receiver)
+{
+    struct worker *worker = receiver;
+
+    memory_free(message);
+    LIST_EACH_SAFE(item, &worker->clients)
+    {
+        struct client *client = CONTAINER_OF(item, struct client, in_worker);
+
+        if (client->server == NULL && client->state != CLIENT_CANCELLING)
+            client_refuse(client, CLOSE_SHUTDOWN, NULL);
+    }
+}
+
+bool worker_post_end_waiting(struct worker *worker)
+{
+    struct message *message = memory_zeroed(sizeof *message);
+
+    if (message == NULL)
+        return false;
+    mailbox_post(worker->mailbox, message, on_end_waiting);
+    return true;
+}
+
+static void on_stop(struct message *message, void *receiver)
+{
+    struct worker *worker = receiver;
+
+    (void)message;
+    worker->is_stopping = true;
+    LIST_EACH_SAFE(item, &worker->clients)
+    {
+        struct client *client = CONTAINER_OF(item, struct client, in_worker);
+
+        client_refuse(client, CLOSE_SHUTDOWN, NULL);
+        client_close(client, CLOSE_SHUTDOWN);
+    }
+    cancel_stop(worker);
+    ev_timer_stop(worker->loop->ev, &worker->retry);
+    loop_stop(worker->loop);
+}
+
+void worker_post_stop(struct worker *worker)
+{
+    mailbox_post(worker->mailbox, &worker->stop, on_stop);
+}
+
+static void add_to_gather(struct message *message, void *receiver)
+{
+    struct gather *gather = CONTAINER_OF(message, struct gather, message);
+    struct worker *worker = receiver;
+
+    LIST_EACH(item, &worker->clients)
+    {
+        client_count_bytes(CONTAINER_OF(item, struct client, in_worker));
+    }
+    if (!tally_merge(&gather->tallies, &worker->tallies))
+        gather->is_incomplete = true;
+    gather->workers[worker->number].n_clients = worker->clients.n;
+    gather->workers[worker->number].n_clients_total = worker->n_clients_total;
+    gather->workers[worker->number].longest_iteration_ms =
+        loop_longest_iteration_ms(worker->loop);
+    gather->n_workers = worker->number + 1;
+    if (gather->n_workers == worker->n_workers)
+        mailbox_post(gather->home, message, gather->on_home);
+    else
+        mailbox_post(worker->workers[gather->n_workers]->mailbox, message, add_to_gather);
+}
+
+void worker_post_gather(struct worker *worker, struct gather *gather)
+{
+    mailbox_post(worker->mailbox, &gather->message, add_to_gather);
+}
+
+/* ---- what control is told -----------------------------------------------------------
+ */
+
+void worker_evidence(struct worker *worker, uint32_t node_id, enum evidence evidence)
+{
+    uint64_t now_ms = loop_now_ms(worker->loop);
+    struct evidence_message *news;
+
+    if (node_id == worker->evidence_node &&
+        now_ms - worker->evidence_at_ms < EVIDENCE_EVERY_MS)
+        return;
+    news = memory_zeroed(sizeof *news);
+    if (news == NULL)
+        return;
+    worker->evidence_node = node_id;
+    worker->evidence_at_ms = now_ms;
+    news->node_id = node_id;
+    news->evidence = evidence;
+    mailbox_post(worker->control.mailbox, &news->message, worker->control.on_evidence);
+}
+
+static void tell_who_waits(struct worker *worker, const char *cluster)
+{
+    struct waiting_message *news = memory_zeroed(sizeof *news);
+
+    if (news == NULL)
+        return;
+    snprintf(news->cluster, sizeof news->cluster, "%s", cluster);
+    news->worker = worker->number;
+    LIST_EACH(item, &worker->line)
+    {
+        const struct client *client = CONTAINER_OF(item, struct client, in_line);
+
+        if (!client->waits_for_place &&
+            strcmp(client->listener->settings->to->name, cluster) == 0)
+            news->n_waiting++;
+    }
+    mailbox_post(worker->control.mailbox, &news->message, worker->control.on_waiting);
+}
+
+static void tell_who_waits_where(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->topology->n_clusters; i++)
+        tell_who_waits(worker, worker->topology->clusters[i].name);
+}
+
+/* ---- the line -----------------------------------------------------------------------
+ */
+
+static void on_retry(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    struct worker *worker = CONTAINER_OF(timer, struct worker, retry);
+
+    (void)events;
+    LIST_EACH_SAFE(item, &worker->line)
+    {
+        struct client *client = CONTAINER_OF(item, struct client, in_line);
+
+        client->tried = 0;
+        session_try_again(client);
+    }
+    tell_who_waits_where(worker);
+    if (worker->line.n == 0)
+        ev_timer_stop(ev, timer);
+}
+
+static struct tally *front_of(struct worker *worker, const struct client *client)
+{
+    return tally_get(&worker->tallies, client->listener->settings->name, 0);
+}
+
+void worker_wait(struct worker *worker, struct client *client)
+{
+    struct tally *front = front_of(worker, client);
+
+    list_append(&worker->line, &client->in_line);
+    if (front != NULL && ++front->waiting_now > front->waiting_max)
+        front->waiting_max = front->waiting_now;
+    if (!ev_is_active(&worker->retry)) {
+        ev_timer_set(&worker->retry, RETRY_S, RETRY_S);
+        ev_timer_start(worker->loop->ev, &worker->retry);
+    }
+}
+
+void worker_stop_waiting(struct worker *worker, struct client *client)
+{
+    struct tally *front = front_of(worker, client);
+
+    list_remove(&worker->line, &client->in_line);
+    if (front != NULL)
+        front->waiting_now--;
+}

@@ -1,0 +1,95 @@
+#include "wire/startup.h"
+
+#include <string.h>
+
+#define TLS_HANDSHAKE 0x16 /* RFC 8446, 5.1: ContentType handshake */
+#define TLS_MAJOR 0x03
+#define SMALLEST_CANCEL 16u
+
+static enum startup_kind kind_of(uint32_t length, uint32_t code)
+{
+    switch (code) {
+    case STARTUP_CODE_SSL:
+        return length == 8 ? STARTUP_SSL : STARTUP_GARBAGE;
+    case STARTUP_CODE_GSSENC:
+        return length == 8 ? STARTUP_GSSENC : STARTUP_GARBAGE;
+    case STARTUP_CODE_CANCEL:
+        return length >= SMALLEST_CANCEL && length <= CANCEL_BYTES_MAX ? STARTUP_CANCEL
+                                                                       : STARTUP_GARBAGE;
+    default:
+        return code >> 16 == 3 ? STARTUP_LOGIN : STARTUP_UNSUPPORTED;
+    }
+}
+
+struct startup_packet startup_read(const uint8_t *bytes, size_t n)
+{
+    struct startup_packet packet = {.kind = STARTUP_INCOMPLETE};
+    uint32_t code;
+
+    if (n >= 1 && bytes[0] == TLS_HANDSHAKE) {
+        if (n >= 2)
+            packet.kind = bytes[1] == TLS_MAJOR ? STARTUP_DIRECT_TLS : STARTUP_GARBAGE;
+        return packet;
+    }
+    if (n < 4)
+        return packet;
+    packet.length = wire_read_u32(bytes);
+    if (packet.length < 8 || packet.length > STARTUP_BYTES_MAX) {
+        packet.kind = STARTUP_GARBAGE;
+        return packet;
+    }
+    if (n < packet.length)
+        return packet;
+
+    code = wire_read_u32(bytes + 4);
+    packet.kind = kind_of(packet.length, code);
+    packet.protocol = code;
+    packet.body = bytes + 8;
+    packet.body_length = packet.length - 8;
+    return packet;
+}
+
+/* The zero byte of the string at `at`, NULL when there is none before `end`. */
+static const uint8_t *string_end(const uint8_t *at, const uint8_t *end)
+{
+    return at < end ? memchr(at, 0, (size_t)(end - at)) : NULL;
+}
+
+const char *startup_parameter(const struct startup_packet *packet, const char *name)
+{
+    const uint8_t *at = packet->body, *end;
+
+    if (packet->kind != STARTUP_LOGIN)
+        return NULL;
+    end = at + packet->body_length;
+    while (at < end && *at != 0) {
+        const uint8_t *name_end = string_end(at, end);
+        const uint8_t *value_end =
+            name_end == NULL ? NULL : string_end(name_end + 1, end);
+
+        if (value_end == NULL)
+            return NULL;
+        if (strcmp((const char *)at, name) == 0)
+            return (const char *)name_end + 1;
+        at = value_end + 1;
+    }
+    return NULL;
+}
+
+void startup_cancel_key(const uint8_t *bytes, const struct startup_packet *packet,
+                        struct cancel_key *key)
+{
+    REQUIRE(packet->kind == STARTUP_CANCEL);
+    key->process_id = wire_read_u32(bytes + 8);
+    key->length = (uint16_t)(packet->length - 12);
+    memcpy(key->secret, bytes + 12, key->length);
+}
+
+size_t startup_write_cancel(const struct cancel_key *key, uint8_t bytes[CANCEL_BYTES_MAX])
+{
+    wire_write_u32(bytes, 12u + key->length);
+    wire_write_u32(bytes + 4, STARTUP_CODE_CANCEL);
+    wire_write_u32(bytes + 8, key->process_id);
+    memcpy(bytes + 12, key->secret, key->length);
+    return 12u + key->length;
+}
