@@ -182,8 +182,13 @@ static void on_node_failed(struct client *client, enum evidence evidence)
 
 static void on_unreachable(struct server *server, enum stream_failure why)
 {
-    on_node_failed(server->owner,
-                   why == STREAM_UNREACHABLE ? EVIDENCE_SILENT : EVIDENCE_REFUSED);
+    struct client *client = server->owner;
+
+    if (why == STREAM_NO_MEMORY) /* our fault, not the node's */
+        client_refuse(client, CLOSE_NO_MEMORY, stream_failure_text(why));
+    else
+        on_node_failed(client,
+                       why == STREAM_UNREACHABLE ? EVIDENCE_SILENT : EVIDENCE_REFUSED);
 }
 
 static void on_open(struct server *server)

@@ -21,7 +21,7 @@ from cluster.cluster import Cluster, read_identity, request  # noqa: E402
 
 FOLDER = f"/var/tmp/pgrouter-demo-{os.geteuid()}"
 MESSAGE = os.path.join(FOLDER, "message")
-STARTER = os.path.join(FOLDER, "starter.pid")
+STARTER = os.path.join(FOLDER, "starter")
 ROUTER = os.path.join(FOLDER, "pgrouter.pid")
 ADDRESS = "127.0.0.1"
 

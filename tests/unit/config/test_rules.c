@@ -255,8 +255,8 @@ Test(rules, say_who_has_the_address)
          "t.ini:6: bind: 127.0.0.1 port 5000 is taken by [listener rw] at t.ini:3; "
          "expected another address or port\n"},
         {CLUSTER LISTENER "[stats]\nbind = [::1]:5000\n",
-         "t.ini:6: bind: ::1 port 5000 is taken by [listener rw] at t.ini:3; expected "
-         "another address or port\n"},
+         "t.ini:4: bind: * port 5000 is taken by [stats] at t.ini:5; expected another "
+         "address or port\n"},
         {CLUSTER "[stats]\nbind = *:5000\n" LISTENER,
          "t.ini:6: bind: * port 5000 is taken by [stats] at t.ini:3; expected another "
          "address or port\n"},
