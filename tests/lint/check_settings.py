@@ -80,7 +80,7 @@ def missing_proof(root, proof):
     text = path.read_text()
     if path.suffix == '.c':
         text = strip(text, keep_strings=False)
-        pattern = rf'\b(?:Test|ParameterizedTest|Theory)\s*\([^()]*\b{test}\b'
+        pattern = rf'\b(?:Parameterized)?Test\s*\([^()]*,\s*{test}\b'
     else:
         pattern = rf'^\s*(?:async\s+)?def\s+{test}\s*\('
     if not re.search(pattern, text, re.M):

@@ -1,0 +1,263 @@
+"""Measures what a relay costs, side by side on one machine: see README.md.
+
+Everything is started here, on free ports of the loopback device, in a folder of its own,
+and is gone at the end.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import resource
+import signal
+import statistics
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(HERE)
+sys.path.insert(0, os.path.join(TOP, "tests"))
+
+import loads  # noqa: E402
+import targets  # noqa: E402
+from cluster import process  # noqa: E402
+
+PGBENCH_MODES = {
+    "simple": ["-M", "simple"],
+    "prepared": ["-M", "prepared"],
+    "reconnect": ["-M", "simple", "-C"],
+}
+OURS, PEER, FLOOR = "pgrouter 1", "haproxy", "floor"
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="bench.py", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two minutes in place of ten")
+    parser.add_argument("--build", default=os.path.join(TOP, "build"), help="folder with pgrouter and bench/floor")
+    parser.add_argument("--compare", metavar="NAME=PROGRAM", action="append", default=[],
+                        help="another pgrouter to be measured too, with one worker")
+    parser.add_argument("--only", metavar="LOAD,...",
+                        help="of: simple, prepared, reconnect, copy-out, copy-in, memory")
+    parser.add_argument("--targets", metavar="NAME,...", help="only these (as the table names them)")
+    parser.add_argument("--clients", type=counts, help="1,16,64: pgbench with each of them (16)")
+    parser.add_argument("--rounds", type=int, help="each load runs so often through each target (5)")
+    parser.add_argument("--seconds", type=float, help="for one run of pgbench (5)")
+    parser.add_argument("--megabytes", type=int, help="for one COPY (1000)")
+    parser.add_argument("--sessions", type=int, help="idle ones, for the memory (5000)")
+    parser.add_argument("--folder", help="parent of the throw-away folder (the system's)")
+    given = parser.parse_args()
+    usual = ({"rounds": 3, "seconds": 2, "megabytes": 250, "sessions": 1200} if given.quick else
+             {"rounds": 5, "seconds": 5, "megabytes": 1000, "sessions": 5000})
+    for name, value in {**usual, "clients": [16]}.items():
+        if getattr(given, name) is None:
+            setattr(given, name, value)
+    return given
+
+
+def counts(text):
+    return [int(word) for word in text.split(",")]
+
+
+def plan(given):
+    """Name -> function of a database and a target, in the order in which they run."""
+    found = {}
+    for clients in given.clients:
+        for mode, options in PGBENCH_MODES.items():
+            name = mode if clients == 16 else f"{mode} {clients}"
+            found[name] = lambda database, target, clients=clients, options=options: database.pgbench(
+                target, max(1, round(given.seconds)), clients, options)
+    n_bytes = given.megabytes * 1000000
+    found["copy-out"] = lambda database, target: database.copy_out(target, n_bytes)
+    found["copy-in"] = lambda database, target: database.copy_in(target, n_bytes)
+    if given.only:
+        wanted = given.only.split(",")
+        found = {name: run for name, run in found.items() if name.split()[0] in wanted}
+    return found
+
+
+def proxies(given, folder, port):
+    """All but the direct way, not started yet."""
+    pgrouter = os.path.join(given.build, "pgrouter")
+    found = [targets.Floor(os.path.join(given.build, "bench", "floor"), folder, port)]
+    if os.path.exists(targets.Haproxy.program):
+        found.append(targets.Haproxy(PEER, folder, port))
+        found.append(targets.Haproxy("haproxy splice", folder, port, option="option splice-auto"))
+    found.append(targets.Pgrouter(OURS, pgrouter, folder, port))
+    found.append(targets.Pgrouter("pgrouter auto", pgrouter, folder, port, workers="auto"))
+    for pair in given.compare:
+        name, _, program = pair.partition("=")
+        found.append(targets.Pgrouter(name, program, folder, port))
+    for target in found:
+        if not os.access(target.program, os.X_OK):
+            raise SystemExit(f"there is no {target.program}")
+    if given.targets:
+        found = [target for target in found if target.name in given.targets.split(",")]
+    return found
+
+
+def takes_part(target, load):
+    """Splicing is for bulk: with short messages that HAProxy is the other one."""
+    return target.name != "haproxy splice" or load.startswith("copy")
+
+
+def measure(given, folder, results):
+    database = loads.Database(folder)
+    running = [database]
+    try:
+        say("starting PostgreSQL")
+        database.start(scale=2 if given.quick else 10)
+        everyone = [targets.Target(database.port), *proxies(given, folder, database.port)]
+        for target in everyone:
+            running.append(target)
+            target.start()
+        chosen = plan(given)
+        for number in range(given.rounds):
+            # by turns in time and in order: who comes first changes from round to round
+            order = everyone[number % len(everyone):] + everyone[:number % len(everyone)]
+            for load, run in chosen.items():
+                for target in order:
+                    if takes_part(target, load):
+                        say(f"round {number + 1} of {given.rounds}: {load}, {target.name}")
+                        results[load].setdefault(target.name, []).append(run(database, target))
+    finally:
+        for one in reversed(running):
+            one.stop()
+
+
+def measure_memory(given, folder, results):
+    server = loads.IdleServer(folder)
+    running = [server]
+    try:
+        server.start()
+        many = min(given.sessions, targets.most_sessions())
+        for target in proxies(given, folder, server.port):
+            if not takes_part(target, "memory"):
+                continue
+            say(f"memory of {many} idle sessions, {target.name}")
+            running.append(target)
+            target.start()
+            results.setdefault(target.name, []).append(
+                loads.memory_per_session(target, many // 10, many))
+            target.stop()
+    finally:
+        for one in reversed(running):
+            one.stop()
+
+
+def say(text):
+    if sys.stderr.isatty():
+        print(f"\r{text:<76}", end="", file=sys.stderr, flush=True)
+
+
+# The table
+
+def cost(run, load):
+    """CPU time of the proxy: microseconds per transaction, or seconds per 10^9 bytes."""
+    return run["cpu_s"] / run["n"] * (1e9 if load.startswith("copy") else 1e6)
+
+
+def rate(run, load):
+    """Transactions, or megabytes, per second."""
+    return run["n"] / run["seconds"] / 1e6 if load.startswith("copy") else run["tps"]
+
+
+def ratio(runs, others, load):
+    """Median over the rounds of the cost beside another's in the same round."""
+    pairs = [(cost(a, load), cost(b, load)) for a, b in zip(runs, others)]
+    return statistics.median(a / b for a, b in pairs) if pairs and all(b for _, b in pairs) else None
+
+
+def spread(values):
+    """Half of the range between the quartiles, in percent of the median."""
+    if len(values) < 3 or not statistics.median(values):
+        return ""
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"±{50 * (high - low) / statistics.median(values):.0f}%"
+
+
+def number(value, digits=2):
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def print_load(load, results):
+    bulk = load.startswith("copy")
+    print(f"\n{load:<16} {'MB/s' if bulk else 'tps':>9} {'CPU s/GB' if bulk else 'CPU us/tx':>10} "
+          f"{'':>5} {'/floor':>7} {'/haproxy':>9}")
+    for name, runs in results.items():
+        costs = [cost(run, load) for run in runs]
+        print(f"  {name:<14} {number(statistics.median(rate(run, load) for run in runs), 0):>9} "
+              + (f"{number(statistics.median(costs)):>10} {spread(costs):>5} "
+                 f"{number(ratio(runs, results.get(FLOOR, []), load)):>7} "
+                 f"{number(ratio(runs, results.get(PEER, []), load)):>9}"
+                 if any(costs) else "").rstrip())
+
+
+def print_memory(results):
+    print(f"\n{'memory':<16} {'bytes per idle session':>22}")
+    for name, runs in results.items():
+        print(f"  {name:<14} {number(statistics.median(run['bytes'] for run in runs), 0):>22}")
+
+
+def facts(given):
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    programs = loads.postgres_programs()
+    return {
+        "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": f"{os.cpu_count()} cores, {models[0] if models else platform.machine()}",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "pgrouter": targets.version(os.path.join(given.build, "pgrouter"), "--version"),
+        "haproxy": targets.version(targets.Haproxy.program, "-v")
+        if os.path.exists(targets.Haproxy.program) else "not installed",
+        "postgres": targets.version(os.path.join(programs, "postgres"), "--version"),
+        "pgbench": targets.version(os.path.join(programs, "pgbench"), "--version"),
+        "settings": f"{given.rounds} rounds, pgbench -S for {given.seconds:g} s, 16 clients where nothing "
+                    f"else is said; COPY of {given.megabytes} MB",
+    }
+
+
+def print_table(found):
+    for key, value in found["facts"].items():
+        print(f"{key:<10} {value}")
+    print("\nCPU = user and kernel time of the whole proxy. The ratios are the result: medians of what was"
+          "\nmeasured side by side. The other figures mean nothing on another machine.")
+    for load, results in found["loads"].items():
+        if results:
+            print_load(load, results)
+    if found["memory"]:
+        print_memory(found["memory"])
+
+
+def save(found):
+    folder = os.path.join(HERE, "results")
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, found["facts"]["when"].replace(":", "").replace("+0000", "Z") + ".json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(found, file, indent=1)
+    print(f"\neach run: {os.path.relpath(path)}")
+
+
+def main():
+    given = arguments()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started, as ^C does
+    found = {"facts": facts(given), "loads": {load: {} for load in plan(given)}, "memory": {}}
+    folder = tempfile.mkdtemp(prefix="pgrouter-bench-", dir=given.folder)
+    os.chmod(folder, 0o711)  # the database's user passes through
+    try:
+        if found["loads"]:
+            measure(given, folder, found["loads"])
+        if not given.only or "memory" in given.only.split(","):
+            measure_memory(given, folder, found["memory"])
+        say("")
+        print_table(found)
+        save(found)
+    finally:
+        process.remove_tree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the system tests stand on; ../README.md shows how it is used."""
