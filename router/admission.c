@@ -6,10 +6,12 @@ void admission_init(struct admission *admission)
     list_init(&admission->line);
 }
 
-static bool has_place(const struct admission *admission, const struct gate *gate)
+/* The setting that has no place left, NULL when there is one. */
+static const char *full(const struct admission *admission, const struct gate *gate)
 {
-    return admission->n_admitted < admission->max &&
-           (gate->max == 0 || gate->n_admitted < gate->max);
+    if (admission->n_admitted >= admission->max)
+        return "max_client_conn";
+    return gate->max > 0 && gate->n_admitted >= gate->max ? "maxconn" : NULL;
 }
 
 static void admit(struct admission *admission, struct ticket *ticket)
@@ -27,7 +29,8 @@ void admission_enter(struct admission *admission, struct ticket *ticket)
     gate->n_present++;
     if (gate->n_present > gate->n_present_max)
         gate->n_present_max = gate->n_present;
-    if (has_place(admission, gate)) {
+    ticket->full = full(admission, gate);
+    if (ticket->full == NULL) {
         admit(admission, ticket);
         ticket->knows_admission = true; /* it is told with the client itself */
     } else {
@@ -54,7 +57,7 @@ struct ticket *admission_next(struct admission *admission)
     {
         struct ticket *ticket = CONTAINER_OF(item, struct ticket, in_line);
 
-        if (!has_place(admission, ticket->gate))
+        if (full(admission, ticket->gate) != NULL)
             continue;
         list_remove(&admission->line, item);
         admit(admission, ticket);

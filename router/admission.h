@@ -39,6 +39,7 @@ struct ticket {
     unsigned worker;
     int fd;
     struct address peer;
+    const char *full; /* the setting that had no place for it when it came */
     bool is_admitted;
     bool has_left; /* the client is gone, the news of its admission is under way */
     /* The worker's. */

@@ -1,5 +1,6 @@
 #include "router/session.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/log.h"
@@ -56,10 +57,15 @@ static const char *why_it_waits(struct client *client)
 
 static void give_up_waiting(struct client *client)
 {
-    if (client->waits_for_place)
-        client_refuse(client, CLOSE_TOO_MANY_CLIENTS, NULL);
-    else
+    char message[96];
+
+    if (client->waits_for_place) {
+        snprintf(message, sizeof message, "%s (%s)",
+                 close_facts[CLOSE_TOO_MANY_CLIENTS].text, client->ticket->full);
+        client_refuse(client, CLOSE_TOO_MANY_CLIENTS, message);
+    } else {
         client_refuse(client, CLOSE_NO_NODE, why_it_waits(client));
+    }
 }
 
 static void connect_to(struct client *client, const struct topology_cluster *cluster,

@@ -8,13 +8,13 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/address.h"
 #include "core/list.h"
 #include "core/loop.h"
-#include "core/memory.h"
 
 enum fake_behaviour {
     FAKE_ANSWERS, /* with status and body */
@@ -55,7 +55,7 @@ static inline void fake_http_drop(struct fake_http_client *client, bool resets)
     ev_io_stop(client->server->loop->ev, &client->watcher);
     close(client->watcher.fd);
     list_remove(&client->server->clients, &client->in_server);
-    memory_free(client);
+    free(client);
 }
 
 static inline void fake_http_answer(struct fake_http_client *client)
@@ -115,7 +115,7 @@ static inline void fake_http_on_client(struct ev_loop *ev, ev_io *watcher, int e
 static inline void fake_http_on_accept(struct ev_loop *ev, ev_io *watcher, int events)
 {
     struct fake_http *server = CONTAINER_OF(watcher, struct fake_http, watcher);
-    struct fake_http_client *client = memory_zeroed(sizeof *client);
+    struct fake_http_client *client = calloc(1, sizeof *client);
     int fd = accept(watcher->fd, NULL, NULL);
 
     (void)events;

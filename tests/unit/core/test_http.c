@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "core/memory.h"
 #include "tests/lib/fake_http.h"
 #include "tests/lib/loop_until.h"
 
