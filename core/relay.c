@@ -67,6 +67,8 @@ static void on_failed(struct stream *stream, enum stream_failure why)
     relay->failure = why;
     if (!stream_is_open(other) || !stream_is_sending(other))
         pass_on_failure(relay, stream);
+    else
+        stream_want(other, false); /* nobody takes what it says any more */
 }
 
 static void on_open(struct stream *stream)
