@@ -9,6 +9,20 @@
 
 #include "core/memory.h"
 
+/* Of an interface's name or number (RFC 4007, 11); 0 when it is neither. */
+static uint32_t scope_id(const char *text)
+{
+    unsigned long number = if_nametoindex(text);
+    char *end;
+
+    if (number == 0 && *text >= '0' && *text <= '9') {
+        number = strtoul(text, &end, 10);
+        if (*end != '\0' || number > UINT32_MAX)
+            return 0;
+    }
+    return (uint32_t)number;
+}
+
 bool address_parse(const char *host, uint16_t port, struct address *address)
 {
     char plain[INET6_ADDRSTRLEN];
@@ -26,7 +40,9 @@ bool address_parse(const char *host, uint16_t port, struct address *address)
             return false;
         memcpy(plain, host, (size_t)(scope - host));
         plain[scope - host] = '\0';
-        found.in6.sin6_scope_id = if_nametoindex(scope + 1);
+        found.in6.sin6_scope_id = scope_id(scope + 1);
+        if (found.in6.sin6_scope_id == 0)
+            return false;
         host = plain;
     }
     if (inet_pton(AF_INET6, host, &found.in6.sin6_addr) != 1)

@@ -61,7 +61,7 @@ bool buffer_add(struct buffer *buffer, const void *bytes, uint32_t n) MUST_CHECK
 /* The first n unread bytes have been dealt with. */
 void buffer_skip(struct buffer *buffer, uint32_t n);
 
-/* How many buffers of the pond are out now, and how many of those are pipes. */
+/* How many buffers of the pond are out now. */
 unsigned pond_n_taken(const struct pond *pond);
 
 #endif

@@ -29,15 +29,26 @@ static struct {
     char bytes[QUEUE_BYTES];
 } queue = {.lock = PTHREAD_MUTEX_INITIALIZER, .filled = PTHREAD_COND_INITIALIZER};
 
-/* A line under construction: what does not fit is cut. */
+/* A line under construction: what does not fit is cut. Some bytes at its end are kept for
+ * what closes a value and the line, so that a cut JSON line is JSON still. */
 struct line {
     size_t length;
+    size_t kept;
     char bytes[LINE_MAX_BYTES];
 };
 
+#define KEPT_FOR_THE_END 4 /* quote, brace, newline */
+#define LONGEST_ESCAPE 6   /* backslash, u, four digits */
+#define SHORTEST_FIELD 48  /* of JSON, with a number or a few letters */
+
+static size_t line_room(const struct line *line)
+{
+    return LINE_MAX_BYTES - line->kept - line->length;
+}
+
 static void line_add_byte(struct line *line, char byte)
 {
-    if (line->length < LINE_MAX_BYTES - 1) /* the last byte is the newline's */
+    if (line_room(line) > 0)
         line->bytes[line->length++] = byte;
 }
 
@@ -52,7 +63,7 @@ static void line_add_escaped(struct line *line, const char *text)
 {
     char code[8];
 
-    for (; *text != '\0'; text++) {
+    for (; *text != '\0' && line_room(line) >= LONGEST_ESCAPE; text++) {
         unsigned char byte = (unsigned char)*text;
 
         if (byte == '"' || byte == '\\') {
@@ -71,7 +82,9 @@ static void line_add_quoted(struct line *line, const char *text)
 {
     line_add_byte(line, '"');
     line_add_escaped(line, text);
+    line->kept--;
     line_add_byte(line, '"');
+    line->kept++;
 }
 
 static bool is_plain_word(const char *text)
@@ -131,6 +144,7 @@ static void compose(struct line *line, enum log_level level, const char *event,
 {
     char prefix[48];
 
+    line->kept = KEPT_FOR_THE_END;
     if (json) {
         line_add(line, "{\"time\":\"");
         line_add_time(line, true);
@@ -148,6 +162,8 @@ static void compose(struct line *line, enum log_level level, const char *event,
     for (; fields->kind != LOG_FIELD_END; fields++) {
         if (fields->kind == LOG_FIELD_TEXT && fields->text == NULL)
             continue;
+        if (json && line_room(line) < strlen(fields->key) + SHORTEST_FIELD)
+            continue;
         if (json) {
             line_add_byte(line, ',');
             line_add_quoted(line, fields->key);
@@ -159,11 +175,10 @@ static void compose(struct line *line, enum log_level level, const char *event,
         }
         line_add_value(line, fields, json);
     }
-    if (json && line->length == LINE_MAX_BYTES - 1)
-        line->length--; /* cut: at least the brace closes */
+    line->kept = 0;
     if (json)
         line_add_byte(line, '}');
-    line->bytes[line->length++] = '\n';
+    line_add_byte(line, '\n');
 }
 
 static void write_out(const char *bytes, size_t length)

@@ -71,9 +71,9 @@ void loop_forget_descriptor(struct loop *loop, int fd);
 void loop_defer(struct loop *loop, struct deferred *deferred);
 void loop_undefer(struct loop *loop, struct deferred *deferred);
 
-/* Calls on_due once, `after_ms` from now at the earliest; arming an armed one starts it
- * anew. on_due may free the deadline's owner. False when this is the loop's first wait of
- * this length and memory is out: then it is not armed. */
+/* Calls on_due once, `after_ms` (more than 0) from now at the earliest; arming an armed
+ * one starts it anew. on_due may free the deadline's owner. False when this is the loop's
+ * first wait of this length and memory is out: then it is not armed. */
 bool deadline_arm(struct loop *loop, struct deadline *deadline, uint64_t after_ms,
                   void (*on_due)(struct deadline *));
 void deadline_cancel(struct deadline *deadline);

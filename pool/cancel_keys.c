@@ -6,6 +6,8 @@
 
 /* uthash calls exit() when memory is out, unless told otherwise. */
 #define HASH_NONFATAL_OOM 1
+#define uthash_malloc(size) memory_zeroed(size)
+#define uthash_free(memory, size) memory_free(memory)
 #include <uthash.h>
 
 struct cancel_entry {

@@ -41,7 +41,6 @@ struct ticket {
     struct address peer;
     const char *full; /* the setting that had no place for it when it came */
     bool is_admitted;
-    bool has_left; /* the client is gone, the news of its admission is under way */
     /* The worker's. */
     struct client *client; /* NULL once it is gone */
     bool knows_admission;
