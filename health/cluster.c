@@ -6,7 +6,8 @@
 
 #include "core/memory.h"
 
-static void begin_round(struct cluster *cluster, bool is_anew);
+/* Beginning a check takes some 60 us of system calls: no more of them at a time. */
+#define NODES_PER_ITERATION 3
 
 /* ---- how nodes look from outside ---- */
 
@@ -255,20 +256,43 @@ static uint64_t random_below(uint64_t limit)
     return number % limit;
 }
 
+static void ask_some(struct cluster *cluster)
+{
+    for (unsigned i = 0; i < NODES_PER_ITERATION; i++) {
+        struct node *node;
+
+        if (cluster->n_asked == cluster->n_nodes)
+            return;
+        node = cluster->nodes[cluster->n_asked++];
+        if (cluster->asks_anew)
+            node_ask_anew(node, cluster->round);
+        else
+            node_ask(node, cluster->round, random_below(cluster->spread_ms));
+    }
+    ev_timer_set(&cluster->next_nodes, 0., 0.);
+    ev_timer_start(cluster->loop->ev, &cluster->next_nodes);
+}
+
+static void on_next_nodes(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    (void)ev;
+    (void)events;
+    ask_some(CONTAINER_OF(timer, struct cluster, next_nodes));
+}
+
 static void begin_round(struct cluster *cluster, bool is_anew)
 {
     struct pace_view view = look(cluster);
     bool is_fast = pace_begin_round(&cluster->pace, &cluster->pace_settings, &view,
                                     loop_now_ms(cluster->loop));
-    uint64_t spread_ms = is_fast || is_anew ? 0 : pace_spread_ms(&cluster->pace_settings);
 
     cluster->round++;
+    cluster->n_asked = 0;
+    cluster->asks_anew = is_anew;
+    cluster->spread_ms = is_fast || is_anew ? 0 : pace_spread_ms(&cluster->pace_settings);
     arm_next_round(cluster);
-    for (size_t i = 0; i < cluster->n_nodes; i++)
-        if (is_anew)
-            node_ask_anew(cluster->nodes[i], cluster->round);
-        else
-            node_ask(cluster->nodes[i], cluster->round, random_below(spread_ms));
+    ev_timer_stop(cluster->loop->ev, &cluster->next_nodes);
+    ask_some(cluster);
 }
 
 static void on_next_round(struct ev_loop *ev, ev_timer *timer, int events)
@@ -379,6 +403,7 @@ struct cluster *cluster_new(const struct node_tools *tools,
         (struct pace_settings){.interval_ms = (uint64_t)cluster_config->check_interval,
                                .fast_ms = (uint64_t)cluster_config->check_fast_interval};
     ev_timer_init(&cluster->next_round, on_next_round, 0., 0.);
+    ev_timer_init(&cluster->next_nodes, on_next_nodes, 0., 0.);
     election_init(&cluster->election);
     collect_uris(cluster, config);
     cluster->nodes = memory_zeroed(nodes->n * sizeof *cluster->nodes);
@@ -408,6 +433,7 @@ void cluster_free(struct cluster *cluster)
     if (cluster == NULL)
         return;
     ev_timer_stop(cluster->loop->ev, &cluster->next_round);
+    ev_timer_stop(cluster->loop->ev, &cluster->next_nodes);
     for (size_t i = 0; i < cluster->n_nodes; i++)
         node_free(cluster->nodes[i]);
     memory_free(cluster->candidates);

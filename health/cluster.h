@@ -27,6 +27,10 @@ struct cluster {
     struct pace pace;
     struct pace_settings pace_settings;
     ev_timer next_round;
+    ev_timer next_nodes; /* to ask in this round */
+    size_t n_asked;      /* nodes, in this round */
+    bool asks_anew;      /* even those whose last check is still under way */
+    uint64_t spread_ms;  /* over which this round's checks are spread */
     uint64_t round;
     unsigned n_waiting;
     struct election election;

@@ -91,11 +91,16 @@ static void finish(struct probe_sql *sql)
 static void copy_reason(char said[128], const char *message)
 {
     const char *reason = strstr(message, " failed: ");
+    size_t length;
 
     if (strncmp(message, "connection to server", 20) == 0 && reason != NULL)
         message = reason + strlen(" failed: ");
-    snprintf(said, 128, "%.*s", (int)strcspn(message, "\n"), message);
-    if (said[0] == '\0')
+    length = strcspn(message, "\n");
+    if (length > 127)
+        length = 127;
+    memcpy(said, message, length);
+    said[length] = '\0';
+    if (length == 0)
         strcpy(said, "the connection failed");
 }
 
