@@ -21,6 +21,8 @@ static void settle(struct stream *stream)
 {
     int events = 0;
 
+    if (stream->watcher.fd < 0) /* connecting failed at once: on_failed is on its way */
+        return;
     if (stream->is_connecting) {
         events = EV_WRITE;
     } else {
@@ -331,8 +333,7 @@ static void on_io(struct ev_loop *ev, ev_io *watcher, int events)
         if (events & (EV_READ | EV_CUSTOM) && stream_is_open(stream) &&
             stream->wants_bytes && !stream->has_ended)
             on_readable(stream);
-        if (stream_is_open(stream) && stream->send_failed &&
-            (!stream->wants_bytes || stream->has_ended))
+        if (stream_is_open(stream) && stream->send_failed && stream->has_ended)
             fail(stream, STREAM_RESET);
         if (stream_is_open(stream) && stream->on_detached != NULL)
             finish_detaching(stream);

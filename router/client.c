@@ -14,6 +14,9 @@
 #define LINGER_MS 10000
 /* Idle sessions are looked at so many times within their timeout. */
 #define IDLE_LOOKS 4
+/* What is left of a login's time counts in parts of so much, so that waits of few
+ * different lengths are in use. */
+#define LOGIN_PARTS 4
 
 #define BIT(name) (1u << CLIENT_##name)
 
@@ -44,6 +47,19 @@ static uint64_t idle_timeout_ms(const struct listener_config *settings)
     return (uint64_t)client_ms;
 }
 
+/* What the client has left of client_login_timeout: waiting for a node is not its fault.
+ */
+static uint64_t login_time_left_ms(const struct client *client)
+{
+    uint64_t whole = (uint64_t)client->listener->config->main.client_login_timeout;
+    uint64_t part = (whole + LOGIN_PARTS - 1) / LOGIN_PARTS;
+    uint64_t left = client->login_spent_ms < whole ? whole - client->login_spent_ms : 0;
+
+    if (left == whole)
+        return whole;
+    return left < part ? part : (left + part - 1) / part * part;
+}
+
 /* How long the client may stay in a state, 0 = for ever. */
 static uint64_t deadline_of(const struct client *client, enum client_wait wait)
 {
@@ -51,7 +67,7 @@ static uint64_t deadline_of(const struct client *client, enum client_wait wait)
 
     switch (wait) {
     case WAIT_LOGIN:
-        return (uint64_t)client->listener->config->main.client_login_timeout;
+        return login_time_left_ms(client);
     case WAIT_QUEUE:
         return (uint64_t)settings->queue_timeout;
     case WAIT_IDLE:
@@ -88,11 +104,16 @@ static void on_deadline(struct deadline *deadline)
 
 void client_enter(struct client *client, enum client_state next)
 {
-    enum client_wait wait = states[next].wait;
+    enum client_wait before = states[client->state].wait, wait = states[next].wait;
 
     REQUIRE(states[client->state].next & (1u << next));
+    if (client->state == CLIENT_STARTUP && wait != WAIT_LOGIN)
+        client->login_spent_ms =
+            (uint32_t)(loop_now_ms(client->worker->loop) - client->accepted_at_ms);
     client->state = next;
-    if (wait != WAIT_NOT || next == CLIENT_CLOSING)
+    if (next == CLIENT_CLOSING)
+        deadline_cancel(&client->deadline);
+    else if (wait != WAIT_NOT && !(wait == WAIT_LOGIN && before == WAIT_LOGIN))
         client_wait_on(client);
 }
 
@@ -136,19 +157,26 @@ void client_count_bytes(struct client *client)
     memcpy(client->n_counted, client->n_bytes, sizeof client->n_counted);
 }
 
-static void log_session_end(const struct client *client, const char *address)
+/* Of the node that it has a server on, NULL without one. */
+static const char *node_name(const struct client *client)
 {
-    const struct close_fact *fact = &close_facts[client->reason];
-    uint64_t now_ms = loop_now_ms(client->stream.loop);
     const struct topology_node *node =
         client->server == NULL
             ? NULL
             : topology_node(client->worker->topology, client->server->node_id);
 
+    return node == NULL ? NULL : node->name;
+}
+
+static void log_session_end(const struct client *client, const char *address)
+{
+    const struct close_fact *fact = &close_facts[client->reason];
+    uint64_t now_ms = loop_now_ms(client->worker->loop);
+
     LOG(INFO, "session ended", TEXT("client", address),
         TEXT("listener", client->listener->settings->name),
-        TEXT("node", node == NULL ? NULL : node->name),
-        DECIMAL("seconds", (double)(now_ms - client->session_at_ms) / 1e3),
+        TEXT("node", node_name(client)),
+        DECIMAL("seconds", (double)(now_ms - client->began_at_ms) / 1e3),
         NUMBER("bytes_in", client->n_bytes[0]), NUMBER("bytes_out", client->n_bytes[1]),
         TEXT("reason", fact->name), TEXT("text", fact->text),
         NUMBER("worker", client->worker->number));
@@ -160,7 +188,7 @@ static void log_end(struct client *client)
     char address[ADDRESS_TEXT_MAX];
 
     address_print(&client->peer, address);
-    if (client->session_at_ms != 0) {
+    if (client->began_at_ms != 0) {
         if (client->listener->config->main.log_disconnections)
             log_session_end(client, address);
     } else if (fact->kind == CLOSE_KIND_QUIET) {
@@ -174,8 +202,8 @@ static void log_end(struct client *client)
                              loop_now_ms(client->stream.loop), &missed))
             LOG(WARNING, "client refused", TEXT("client", address),
                 TEXT("listener", client->listener->settings->name),
-                TEXT("reason", fact->name), TEXT("text", fact->text),
-                NUMBER("left_out_before", missed),
+                TEXT("node", node_name(client)), TEXT("reason", fact->name),
+                TEXT("text", fact->text), NUMBER("left_out_before", missed),
                 NUMBER("worker", client->worker->number));
     }
 }

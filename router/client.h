@@ -106,7 +106,8 @@ struct client {
     uint64_t accepted_at_ms;
     uint64_t wait_until_ms; /* end of the present wait for a node */
     uint64_t connecting_at_ns;
-    uint64_t session_at_ms;   /* 0 = it was never connected to a node */
+    uint64_t began_at_ms;     /* when bytes began to pass; 0 = not yet */
+    uint32_t login_spent_ms;  /* of client_login_timeout, before it waited for a node */
     uint64_t n_bytes[2];      /* from the client, from the server */
     uint64_t n_counted[2];    /* of those, what is in the tallies */
     bool waits_for_place : 1; /* while WAITING: max_client_conn or maxconn */

@@ -118,38 +118,6 @@ static const char *say(const struct endpoint *endpoint)
     return endpoint->path != NULL ? endpoint->path : endpoint->host;
 }
 
-/* Opens the sockets of one endpoint and adds them to `doorways`. */
-static bool open_doorways(const struct config *config,
-                          const struct listener_config *settings,
-                          const struct endpoint *endpoint, struct list *doorways,
-                          struct text *errors)
-{
-    int sockets[SOCKETS_PER_ENDPOINT];
-    unsigned n = socket_listen(endpoint, (int)config->main.listen_backlog,
-                               (mode_t)config->main.unix_socket_mode, true, sockets);
-
-    if (n == 0) {
-        text_addf(errors, "[listener %s]: cannot listen on %s:%u: %s\n", settings->name,
-                  say(endpoint), endpoint->port, strerror(errno));
-        return false;
-    }
-    for (unsigned i = 0; i < n; i++) {
-        struct doorway *doorway = new_doorway(sockets[i], endpoint);
-
-        if (doorway == NULL) {
-            text_add(errors, "out of memory\n");
-            while (i < n)
-                close(sockets[i++]);
-            return false;
-        }
-        list_append(doorways, &doorway->in_door);
-    }
-    return true;
-}
-
-/* ---- all of them: first what is new, then the change ---------------------------------
- */
-
 static void for_each_doorway(struct doors *doors,
                              void (*act)(struct doors *doors, struct doorway *doorway))
 {
@@ -176,6 +144,56 @@ static void keep_to_ourselves(struct doors *doors, struct doorway *doorway)
     socket_share(doorway->watcher.fd, false);
 }
 
+/* "*:5432" may become "127.0.0.1:5432": the old sockets give way once the new ones are
+ * there. A second program on the address, which shares with nobody, is in our way still.
+ */
+static unsigned listen_at(struct doors *doors, const struct config *config,
+                          const struct endpoint *endpoint,
+                          int sockets[SOCKETS_PER_ENDPOINT])
+{
+    int backlog = (int)config->main.listen_backlog;
+    mode_t mode = (mode_t)config->main.unix_socket_mode;
+    unsigned n = socket_listen(endpoint, backlog, mode, false, sockets);
+
+    if (n == 0 && errno == EADDRINUSE && doors->open.n > 0) {
+        for_each_doorway(doors, share);
+        n = socket_listen(endpoint, backlog, mode, true, sockets);
+        for_each_doorway(doors, keep_to_ourselves);
+    }
+    return n;
+}
+
+/* Opens the sockets of one endpoint and adds them to `doorways`. */
+static bool open_doorways(struct doors *doors, const struct config *config,
+                          const struct listener_config *settings,
+                          const struct endpoint *endpoint, struct list *doorways,
+                          struct text *errors)
+{
+    int sockets[SOCKETS_PER_ENDPOINT];
+    unsigned n = listen_at(doors, config, endpoint, sockets);
+
+    if (n == 0) {
+        text_addf(errors, "[listener %s]: cannot listen on %s:%u: %s\n", settings->name,
+                  say(endpoint), endpoint->port, strerror(errno));
+        return false;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct doorway *doorway = new_doorway(sockets[i], endpoint);
+
+        if (doorway == NULL) {
+            text_add(errors, "out of memory\n");
+            while (i < n)
+                close(sockets[i++]);
+            return false;
+        }
+        list_append(doorways, &doorway->in_door);
+    }
+    return true;
+}
+
+/* ---- all of them: first what is new, then the change ---------------------------------
+ */
+
 static bool has_doorway(const struct doors *doors, const struct endpoint *endpoint)
 {
     LIST_EACH(item, &doors->open)
@@ -192,7 +210,7 @@ static bool has_doorway(const struct doors *doors, const struct endpoint *endpoi
     return false;
 }
 
-static bool open_what_is_new(const struct doors *doors, const struct config *config,
+static bool open_what_is_new(struct doors *doors, const struct config *config,
                              struct list *doorways, struct text *errors)
 {
     bool ok = true;
@@ -202,8 +220,8 @@ static bool open_what_is_new(const struct doors *doors, const struct config *con
 
         for (size_t j = 0; j < settings->bind.n; j++)
             if (!has_doorway(doors, &settings->bind.items[j]))
-                ok = open_doorways(config, settings, &settings->bind.items[j], doorways,
-                                   errors) &&
+                ok = open_doorways(doors, config, settings, &settings->bind.items[j],
+                                   doorways, errors) &&
                      ok;
     }
     return ok;
@@ -326,16 +344,13 @@ bool doors_configure(struct doors *doors, struct config *config, struct text *er
     next = prepare_next(doors, config);
     if (next == NULL)
         text_add(errors, "out of memory\n");
-    for_each_doorway(doors, share); /* "*:5432" may become "127.0.0.1:5432" */
     if (next == NULL || !open_what_is_new(doors, config, &doorways, errors)) {
-        for_each_doorway(doors, keep_to_ourselves);
         shut_all(doors, &doorways);
         if (next != NULL)
             drop_next(next, config->n_listeners);
         return false;
     }
     take_effect(doors, config, next, &doorways);
-    for_each_doorway(doors, keep_to_ourselves);
     drop_next(next, config->n_listeners);
     if (!doors->is_paused)
         doors_resume(doors);

@@ -42,9 +42,11 @@ static int choose_node(struct client *client, const struct topology_cluster *clu
             client->worker->random * 1664525u + 1013904223u,
     };
 
+    if (cluster == NULL)
+        return -1;
     if (client->tried_in == client->worker->topology->generation)
         request.tried = client->tried;
-    return cluster == NULL ? -1 : route_choose(cluster, &request);
+    return route_choose(cluster, &request);
 }
 
 static const char *why_it_waits(struct client *client)
@@ -170,7 +172,6 @@ static void look_elsewhere(struct client *client)
     if (tally != NULL)
         tally->retries++;
     session_drop_server(client, false);
-    client->session_at_ms = 0;
     wait_for_node(client);
     client_settle(client);
 }
@@ -201,7 +202,6 @@ static void on_open(struct server *server)
 {
     struct client *client = server->owner;
 
-    client->session_at_ms = loop_now_ms(client->worker->loop);
     count_session(client, server);
     server->stream.events = &server_stream_events;
     server->stream.owner = client;
@@ -260,6 +260,7 @@ static void start_relay(struct client *client)
 static void begin_relay(struct client *client)
 {
     client_enter(client, CLIENT_ACTIVE);
+    client->began_at_ms = loop_now_ms(client->worker->loop);
     start_relay(client);
     if (client->listener->config->main.log_connections)
         log_session_begin(client);

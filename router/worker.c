@@ -287,7 +287,7 @@ static void tell_who_waits(struct worker *worker, const char *cluster)
 
 static void tell_who_waits_where(struct worker *worker)
 {
-    for (size_t i = 0; i < worker->topology->n_clusters; i++)
+    for (size_t i = 0; worker->topology != NULL && i < worker->topology->n_clusters; i++)
         tell_who_waits(worker, worker->topology->clusters[i].name);
 }
 
