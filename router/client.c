@@ -182,11 +182,30 @@ static void log_session_end(const struct client *client, const char *address)
         NUMBER("worker", client->worker->number));
 }
 
-static void log_end(struct client *client)
+static void log_refusal(struct client *client, const char *address, const char *detail)
+{
+    const struct close_fact *fact = &close_facts[client->reason];
+    uint32_t missed;
+
+    if (!log_limit_allows(&client->worker->refusals_logged,
+                          loop_now_ms(client->worker->loop), &missed))
+        return;
+    LOG(WARNING, "client refused", TEXT("client", address),
+        TEXT("listener", client->listener->settings->name),
+        TEXT("node", node_name(client)), TEXT("reason", fact->name),
+        TEXT("text", detail != NULL ? detail : fact->text),
+        NUMBER("left_out_before", missed), NUMBER("worker", client->worker->number));
+}
+
+/* Once for each client, when it is known how it ends. */
+static void log_end(struct client *client, const char *detail)
 {
     const struct close_fact *fact = &close_facts[client->reason];
     char address[ADDRESS_TEXT_MAX];
 
+    if (client->is_logged)
+        return;
+    client->is_logged = true;
     address_print(&client->peer, address);
     if (client->began_at_ms != 0) {
         if (client->listener->config->main.log_disconnections)
@@ -196,15 +215,7 @@ static void log_end(struct client *client)
             TEXT("listener", client->listener->settings->name),
             TEXT("reason", fact->name), NUMBER("worker", client->worker->number));
     } else {
-        uint32_t missed;
-
-        if (log_limit_allows(&client->worker->refusals_logged,
-                             loop_now_ms(client->stream.loop), &missed))
-            LOG(WARNING, "client refused", TEXT("client", address),
-                TEXT("listener", client->listener->settings->name),
-                TEXT("node", node_name(client)), TEXT("reason", fact->name),
-                TEXT("text", fact->text), NUMBER("left_out_before", missed),
-                NUMBER("worker", client->worker->number));
+        log_refusal(client, address, detail);
     }
 }
 
@@ -249,7 +260,7 @@ void client_close(struct client *client, enum close_reason reason)
         cancel_forget_client(client->cancel);
     client_enter(client, CLIENT_CLOSING);
     count_end(client);
-    log_end(client);
+    log_end(client, NULL);
 
     stream_close(&client->stream);
     drop_inbox(client);
@@ -318,6 +329,7 @@ void client_refuse(struct client *client, enum close_reason reason, const char *
         return;
     }
 
+    log_end(client, detail);
     if (client->state == CLIENT_WAITING)
         worker_stop_waiting(client->worker, client);
     session_drop_server(client, false);

@@ -110,6 +110,7 @@ struct client {
     uint32_t login_spent_ms;  /* of client_login_timeout, before it waited for a node */
     uint64_t n_bytes[2];      /* from the client, from the server */
     uint64_t n_counted[2];    /* of those, what is in the tallies */
+    bool is_logged : 1;       /* how it ends */
     bool waits_for_place : 1; /* while WAITING: max_client_conn or maxconn */
 };
 

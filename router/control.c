@@ -405,16 +405,18 @@ static void watch_signals(struct control *control)
 
 static void raise_descriptor_limit(struct control *control)
 {
-    struct rlimit limit;
+    struct rlimit limit = {.rlim_cur = 2 * DESCRIPTORS_KEPT};
+    rlim_t kept;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &limit);
         (void)getrlimit(RLIMIT_NOFILE, &limit);
     }
-    control->n_present_max = limit.rlim_cur > 2 * DESCRIPTORS_KEPT
-                                 ? (unsigned)(limit.rlim_cur - DESCRIPTORS_KEPT) / 2
-                                 : DESCRIPTORS_KEPT;
+    kept = limit.rlim_cur / 2 < DESCRIPTORS_KEPT ? limit.rlim_cur / 2 : DESCRIPTORS_KEPT;
+    control->n_present_max = (unsigned)((limit.rlim_cur - kept) / 2);
+    if (control->n_present_max == 0)
+        control->n_present_max = 1;
 }
 
 static bool make_workers(struct control *control, unsigned n)

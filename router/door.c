@@ -9,6 +9,9 @@
 
 /* Accepted in one go: others wait in the loop too. */
 #define ACCEPTS_PER_ITERATION 64
+/* A socket that closes lets in no more than this of those who stand in the kernel's line.
+ */
+#define LINE_MAX_CLIENTS 4096
 
 void doors_init(struct doors *doors, struct loop *loop,
                 void (*on_client)(void *arg, struct door *door, int fd,
@@ -47,35 +50,46 @@ unsigned door_rate(const struct door *door, uint64_t now_ms)
     return second == door->rate_second + 1 ? door->n_this_second : 0;
 }
 
+/* False when nobody is there any more, or nobody can be accepted. */
+static bool accept_one(struct doorway *doorway)
+{
+    struct doors *doors = doorway->door->doors;
+    struct address peer;
+    int fd = socket_accept(doorway->watcher.fd, &peer);
+
+    if (fd >= 0) {
+        count_arrival(doorway->door, loop_now_ms(doors->loop));
+        doors->on_client(doors->arg, doorway->door, fd, &peer);
+        return true;
+    }
+    if (errno == EINTR || errno == ECONNABORTED)
+        return true;
+    if (errno != EAGAIN && errno != EWOULDBLOCK)
+        doors->on_accept_failed(doors->arg, errno);
+    return false;
+}
+
 static void on_readable(struct ev_loop *ev, ev_io *watcher, int events)
 {
     struct doorway *doorway = CONTAINER_OF(watcher, struct doorway, watcher);
-    struct doors *doors = doorway->door->doors;
 
     (void)ev;
     (void)events;
-    for (unsigned i = 0; i < ACCEPTS_PER_ITERATION && ev_is_active(watcher); i++) {
-        struct address peer;
-        int fd = socket_accept(watcher->fd, &peer);
-
-        if (fd >= 0) {
-            count_arrival(doorway->door, loop_now_ms(doors->loop));
-            doors->on_client(doors->arg, doorway->door, fd, &peer);
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+    for (unsigned i = 0; i < ACCEPTS_PER_ITERATION && ev_is_active(watcher); i++)
+        if (!accept_one(doorway))
             break;
-        } else if (errno != EINTR && errno != ECONNABORTED) {
-            doors->on_accept_failed(doors->arg, errno);
-            break;
-        }
-    }
 }
 
 /* ---- one socket ---------------------------------------------------------------------
  */
 
-/* A unix socket's file goes with it. */
+/* Those whom the kernel has let in already are not turned away; a unix socket's file goes
+ * with it. */
 static void shut_doorway(struct doors *doors, struct doorway *doorway)
 {
+    for (unsigned i = 0; i < LINE_MAX_CLIENTS && doorway->door != NULL; i++)
+        if (!accept_one(doorway))
+            break;
     if (doorway->endpoint.path != NULL)
         unlink(doorway->endpoint.path);
     endpoint_clear(&doorway->endpoint);

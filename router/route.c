@@ -1,5 +1,6 @@
 #include "router/route.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* What Patroni says to the listener's own question; false when it was not asked yet. */
@@ -121,15 +122,13 @@ int route_choose(const struct topology_cluster *cluster,
     return n == 0 ? -1 : pick(cluster, candidates, n, request);
 }
 
-const char *route_why_none(const struct topology_cluster *cluster,
-                           const struct listener_config *listener)
+static const char *what_is_missing(const struct listener_config *listener)
 {
     if (listener->check_uri[0] != '\0')
         return "no node answers the listener's check_uri with 200";
     switch (listener->role) {
     case ROLE_PRIMARY:
-        return cluster->why_no_primary[0] != '\0' ? cluster->why_no_primary
-                                                  : "the primary cannot be reached";
+        return "no primary is available";
     case ROLE_REPLICA:
         return "no replica is available";
     case ROLE_READ_ONLY:
@@ -138,4 +137,18 @@ const char *route_why_none(const struct topology_cluster *cluster,
         return "no node is available";
     }
     UNREACHABLE();
+}
+
+void route_why_none(const struct topology_cluster *cluster,
+                    const struct listener_config *listener, char why[ROUTE_WHY_MAX])
+{
+    const char *missing = what_is_missing(listener);
+    bool wants_primary = listener->check_uri[0] == '\0' && listener->role == ROLE_PRIMARY;
+
+    if (!wants_primary)
+        snprintf(why, ROUTE_WHY_MAX, "%s", missing);
+    else if (cluster->why_no_primary[0] == '\0')
+        snprintf(why, ROUTE_WHY_MAX, "%s: it cannot be connected to", missing);
+    else
+        snprintf(why, ROUTE_WHY_MAX, "%s: %s", missing, cluster->why_no_primary);
 }

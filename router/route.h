@@ -31,8 +31,10 @@ bool route_may_stay(const struct topology_cluster *cluster,
                     const struct topology_node *node,
                     const struct listener_config *listener);
 
-/* Why route_choose() finds nothing, for the client and the log. */
-const char *route_why_none(const struct topology_cluster *cluster,
-                           const struct listener_config *listener);
+/* Why route_choose() finds nothing: which role is missing, and what is known of the
+ * reason. For the client and the log. */
+#define ROUTE_WHY_MAX 256
+void route_why_none(const struct topology_cluster *cluster,
+                    const struct listener_config *listener, char why[ROUTE_WHY_MAX]);
 
 #endif

@@ -13,9 +13,17 @@
 /* What is needed from the connection to the node until ReadyForQuery, and no longer. */
 struct login {
     struct login_watch watch;
-    bool
-        is_answered; /* the node has said something: the first packet is no longer ours */
+    struct buffer *held; /* the begin of the node's first word, until that is whole */
+    bool is_answered;    /* it has spoken: the first packet is no longer ours */
 };
+
+static void free_login(struct client *client)
+{
+    if (client->login != NULL)
+        buffer_give(client->login->held);
+    memory_free(client->login);
+    client->login = NULL;
+}
 
 static const struct server_events server_events;
 static const struct stream_events server_stream_events;
@@ -49,24 +57,20 @@ static int choose_node(struct client *client, const struct topology_cluster *clu
     return route_choose(cluster, &request);
 }
 
-static const char *why_it_waits(struct client *client)
-{
-    const struct topology_cluster *cluster = cluster_of(client);
-
-    return cluster == NULL ? "the cluster is not configured any more"
-                           : route_why_none(cluster, client->listener->settings);
-}
-
 static void give_up_waiting(struct client *client)
 {
-    char message[96];
+    const struct topology_cluster *cluster = cluster_of(client);
+    char why[ROUTE_WHY_MAX];
 
     if (client->waits_for_place) {
-        snprintf(message, sizeof message, "%s (%s)",
-                 close_facts[CLOSE_TOO_MANY_CLIENTS].text, client->ticket->full);
-        client_refuse(client, CLOSE_TOO_MANY_CLIENTS, message);
+        snprintf(why, sizeof why, "%s (%s)", close_facts[CLOSE_TOO_MANY_CLIENTS].text,
+                 client->ticket->full);
+        client_refuse(client, CLOSE_TOO_MANY_CLIENTS, why);
+    } else if (cluster == NULL) {
+        client_refuse(client, CLOSE_NO_NODE, "the cluster is not configured any more");
     } else {
-        client_refuse(client, CLOSE_NO_NODE, why_it_waits(client));
+        route_why_none(cluster, client->listener->settings, why);
+        client_refuse(client, CLOSE_NO_NODE, why);
     }
 }
 
@@ -156,8 +160,7 @@ void session_drop_server(struct client *client, bool reset)
         cancel_keys_remove(client->worker->cancel_keys, client->key);
         client->key = NULL;
     }
-    memory_free(client->login);
-    client->login = NULL;
+    free_login(client);
     if (client->server != NULL) {
         server_close(client->server, reset);
         client->server = NULL;
@@ -250,8 +253,7 @@ static void send_inbox(struct client *client)
 
 static void start_relay(struct client *client)
 {
-    memory_free(client->login);
-    client->login = NULL;
+    free_login(client);
     send_inbox(client);
     relay_start(&client->relay, &client->stream, &client->server->stream, &relay_events,
                 &client->n_bytes[0], &client->n_bytes[1]);
@@ -322,14 +324,38 @@ static void send_to_client(struct client *client, struct buffer *bytes)
         stream_want(&client->server->stream, false);
 }
 
+/* False when there is no room: then the node's word is too long to be a refusal. */
+static bool hold(struct login *login, struct buffer *bytes)
+{
+    if (login->held == NULL) {
+        login->held = bytes;
+        return true;
+    }
+    if (!buffer_add(login->held, bytes->bytes + bytes->begin, buffer_unread(bytes)))
+        return false;
+    buffer_give(bytes);
+    return true;
+}
+
+/* The node has answered: the first packet has done its work. */
+static void take_answer(struct client *client)
+{
+    struct buffer *held = client->login->held;
+
+    client->login->is_answered = true;
+    client->login->held = NULL;
+    drop_first_packet(client);
+    if (held != NULL)
+        send_to_client(client, held);
+}
+
 /* One byte answers a request to encrypt: 'S' or 'G' = both go on in secret, 'N' = no, and
  * a first packet follows again; an old server may send an ErrorResponse. */
 static void on_encryption_answer(struct client *client, struct buffer *bytes)
 {
     uint8_t answer = bytes->bytes[bytes->begin];
 
-    client->login->is_answered = true;
-    drop_first_packet(client);
+    take_answer(client);
     switch (answer) {
     case 'S':
     case 'G':
@@ -382,7 +408,7 @@ static enum login_step follow_login(struct client *client, const uint8_t *bytes,
             break;
         case LOGIN_REFUSED:
             if (is_shutting_down(&watch->error)) {
-                if (!client->login->is_answered && watch->n_messages == 1)
+                if (!client->login->is_answered && watch->first == 'E')
                     return STEP_ELSEWHERE;
                 worker_evidence(client->worker, client->server->node_id,
                                 EVIDENCE_SHUTTING_DOWN);
@@ -418,8 +444,9 @@ static void on_login_bytes(struct client *client, struct buffer *bytes)
         return;
     }
     if (!client->login->is_answered) {
-        client->login->is_answered = true;
-        drop_first_packet(client);
+        if (login_watch_is_undecided(&client->login->watch) && hold(client->login, bytes))
+            return;
+        take_answer(client);
     }
     send_to_client(client, bytes);
     if (step == STEP_OPEN)

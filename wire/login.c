@@ -22,7 +22,8 @@ static bool read_header(struct login_watch *watch, const uint8_t **at, const uin
     *at += n;
     if (watch->n_header < sizeof watch->header)
         return false;
-    watch->n_messages++;
+    if (watch->first == 0 && watch->header[0] != 'v')
+        watch->first = watch->header[0];
     watch->body_left = wire_read_u32(watch->header + 1) - 4;
     watch->n_kept = 0;
     return true;
@@ -67,6 +68,7 @@ static enum login_event event_of(struct login_watch *watch)
         return read_key(watch);
     case 'E':
         error_read(watch->kept, watch->n_kept, &watch->error);
+        watch->has_error = true;
         return LOGIN_REFUSED;
     case 'Z':
         return LOGIN_DONE;
@@ -99,4 +101,9 @@ enum login_event login_watch_feed(struct login_watch *watch, const uint8_t *byte
     }
     *n_seen = (size_t)(at - bytes);
     return event;
+}
+
+bool login_watch_is_undecided(const struct login_watch *watch)
+{
+    return watch->first == 0 || (watch->first == 'E' && !watch->has_error);
 }

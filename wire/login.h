@@ -6,6 +6,7 @@
 #ifndef WIRE_LOGIN_H
 #define WIRE_LOGIN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,7 +25,9 @@ struct login_watch {
     uint8_t header[5];
     uint8_t n_header;
     uint32_t body_left;
-    uint32_t n_messages; /* whose header was seen */
+    uint8_t first; /* type of the first message that is no note about the protocol's
+                      version */
+    bool has_error;
     uint16_t n_kept;
     uint8_t kept[4 + CANCEL_KEY_MAX]; /* the begin of a body that we look into */
     struct cancel_key key;
@@ -36,5 +39,9 @@ struct login_watch {
  * rest. */
 enum login_event login_watch_feed(struct login_watch *watch, const uint8_t *bytes,
                                   size_t n, size_t *n_seen);
+
+/* Whether the server's first word, which may be a refusal, is not there in whole yet. A
+ * NegotiateProtocolVersion is not a word: one follows. */
+bool login_watch_is_undecided(const struct login_watch *watch);
 
 #endif
