@@ -146,7 +146,7 @@ static void on_client_gone(struct message *message, void *receiver)
     admission_leave(&control->admission, ticket);
     if (!admission_is_under_way)
         memory_free(ticket);
-    if (control->phase == RUNNING)
+    if (control->phase != STOPPING)
         admit_who_can_be(control);
     if (control->phase == DRAINING && control->n_present == 0)
         begin_stopping(control);

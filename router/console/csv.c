@@ -71,6 +71,15 @@ static void begin_row(struct row *row, const struct overview_listener *listener,
     set(row, COLUMN_mode, "tcp");
 }
 
+/* STOP: it accepts nobody any more, and some are still inside. */
+static const char *frontend_status(const struct door *door)
+{
+    if (door->is_shut)
+        return "STOP";
+    return door->gate.max > 0 && door->gate.n_admitted >= door->gate.max ? "FULL"
+                                                                         : "OPEN";
+}
+
 static void print_frontend(const struct overview *overview, size_t i, struct text *out)
 {
     const struct overview_listener *listener = &overview->listeners[i];
@@ -94,8 +103,7 @@ static void print_frontend(const struct overview *overview, size_t i, struct tex
     set_number(&row, COLUMN_rate_max, door->n_most_in_a_second);
     set_number(&row, COLUMN_conn_rate, door_rate(door, overview->now_ms));
     set_number(&row, COLUMN_conn_rate_max, door->n_most_in_a_second);
-    set(&row, COLUMN_status, "%s",
-        door->gate.max > 0 && door->gate.n_admitted >= door->gate.max ? "FULL" : "OPEN");
+    set(&row, COLUMN_status, "%s", frontend_status(door));
     print_row(out, &row);
 }
 

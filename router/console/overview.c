@@ -40,29 +40,38 @@ static void add_report(void *arg, const struct node_report *report)
     }
 }
 
-bool overview_take(struct overview *overview, const struct doors *doors,
-                   const struct monitor *monitor)
+static bool add_doors(struct overview *overview, const struct list *doors)
 {
-    overview->listeners =
-        memory_zeroed((doors->open.n + 1) * sizeof *overview->listeners);
-    if (overview->listeners == NULL)
-        return false;
-    LIST_EACH(item, &doors->open)
+    LIST_EACH(item, doors)
     {
         const struct door *door = CONTAINER_OF(item, struct door, in_doors);
-        struct overview_listener *listener =
-            &overview->listeners[overview->n_listeners++];
+        struct overview_listener *listener = &overview->listeners[overview->n_listeners];
 
+        if (door->is_shut && door->gate.n_present == 0)
+            continue;
         listener->door = door;
         listener->settings = door->listener->settings;
         listener->servers = memory_zeroed((listener->settings->to->nodes.n + 1) *
                                           sizeof *listener->servers);
-        if (listener->servers == NULL) {
-            overview_clear(overview);
+        if (listener->servers == NULL)
             return false;
-        }
+        overview->n_listeners++;
         add_tally(&listener->front, &overview->gather->tallies, listener->settings->name,
                   0);
+    }
+    return true;
+}
+
+bool overview_take(struct overview *overview, const struct doors *doors,
+                   const struct monitor *monitor)
+{
+    overview->listeners =
+        memory_zeroed((doors->open.n + doors->shut.n + 1) * sizeof *overview->listeners);
+    if (overview->listeners == NULL)
+        return false;
+    if (!add_doors(overview, &doors->open) || !add_doors(overview, &doors->shut)) {
+        overview_clear(overview);
+        return false;
     }
     monitor_report(monitor, add_report, overview);
     return true;
