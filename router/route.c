@@ -147,6 +147,9 @@ void route_why_none(const struct topology_cluster *cluster,
 
     if (!wants_primary)
         snprintf(why, ROUTE_WHY_MAX, "%s", missing);
+    else if (cluster->primary >= 0 && cluster->nodes[cluster->primary].is_draining)
+        snprintf(why, ROUTE_WHY_MAX, "%s: %s is being drained", missing,
+                 cluster->nodes[cluster->primary].name);
     else if (cluster->why_no_primary[0] == '\0')
         snprintf(why, ROUTE_WHY_MAX, "%s: it cannot be connected to", missing);
     else
