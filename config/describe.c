@@ -43,7 +43,8 @@ static void add_plain_section(enum section_kind section, struct text *out)
 static const char preface[] =
     "# Settings\n"
     "\n"
-    "Made by `pgrouter --settings --markdown` from `config/keys.def`, which is the place to "
+    "Made by `pgrouter --settings --markdown` from `config/keys.def`, which is the place "
+    "to "
     "change it.\n"
     "\n"
     "A configuration is an ini file:\n"

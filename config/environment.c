@@ -24,7 +24,7 @@
 #include "config/unit.h"
 #include "core/memory.h"
 
-#define INI_MAX (1024 * 1024)
+#define INI_MAX ((size_t)1 << 20)
 #define SHOWN_MAX 80 /* of a wrong value, in an error */
 
 enum variable_id {

@@ -9,11 +9,11 @@
  * time in lines that it cannot misread:
  *
  *   nodes = a=127.0.0.1:5432, b...       nodes=a=127.0.0.1<04>5432,<01>b...
- *                                        <1f>=the next 190 bytes or so
+ *                                        nodes=the next 190 bytes or so
  *
  * Bytes that mean something to it are replaced, one by one, by control characters, which
  * files cannot hold, and put back in the handler; what is longer than a line of inih's
- * follows under a name that no setting can have, and the handler joins it.
+ * follows in further lines under the same name, and the handler joins them.
  */
 #include "config/ini.h"
 
@@ -32,10 +32,9 @@
 #define FILES_MAX 1000     /* that are read in all */
 #define NAME_MAX_BYTES 100 /* of a setting: leaves room for a value in inih's line */
 #define MISTAKE_MAX 512
-#define FILE_MAX_BYTES (16 * 1024 * 1024)
+#define FILE_MAX_BYTES ((size_t)16 << 20)
 
 #define BLANKS " \t\r\f\v"
-#define CONTINUATION "\x1f"
 
 /* A file that is being read. */
 struct source {
@@ -60,7 +59,6 @@ struct reading {
     struct place place;
     char name[NAME_MAX_BYTES + 1];
     const char *rest;  /* of its value: encoded, still to be given to inih; NULL = none */
-    bool is_begun;     /* inih has its name and the first piece */
     struct text value; /* what came back from inih */
 };
 
@@ -294,12 +292,12 @@ static void read_header(struct reading *r, char *line)
 {
     char *header = line + 1 + strspn(line + 1, BLANKS);
     char *end = strchr(line, ']');
-    char behind = end == NULL ? '\0' : end[1 + strspn(end + 1, BLANKS)];
+    const char *behind = end == NULL ? "" : end + 1 + strspn(end + 1, BLANKS);
     const char *what = NULL;
 
     if (end == NULL)
         what = "a ']' is missing; expected [section]";
-    else if (behind != '\0' && behind != ';' && behind != '#')
+    else if (*behind != '\0' && *behind != ';' && *behind != '#')
         what = "text behind a section's header; expected the end of the line";
     if (what != NULL) {
         mistake(r, r->place, what);
@@ -371,9 +369,8 @@ static void read_setting(struct reading *r, char *line)
     }
     encode(line);
     encode(value);
-    strcpy(r->name, line);
+    snprintf(r->name, sizeof r->name, "%s", line);
     r->rest = value;
-    r->is_begun = false;
 }
 
 /* Works on one line; a setting in it becomes the one in hand. */
@@ -401,7 +398,6 @@ static void read_line(struct reading *r)
 static char *on_read(char *buffer, int size, void *arg)
 {
     struct reading *r = arg;
-    const char *name;
     int room;
     size_t n;
 
@@ -418,13 +414,11 @@ static char *on_read(char *buffer, int size, void *arg)
     if (r->rest == NULL || r->out_of_memory)
         return NULL;
 
-    name = r->is_begun ? CONTINUATION : r->name;
-    room = size - (int)strlen(name) - 3; /* the '=', the end of the line, the zero */
+    room = size - (int)strlen(r->name) - 3; /* the '=', the end of the line, the zero */
     REQUIRE(room > 0);
     n = strnlen(r->rest, (size_t)room);
-    snprintf(buffer, (size_t)size, "%s=%.*s\n", name, (int)n, r->rest);
+    snprintf(buffer, (size_t)size, "%s=%.*s\n", r->name, (int)n, r->rest);
     r->rest = r->rest[n] == '\0' ? NULL : r->rest + n;
-    r->is_begun = true;
     return buffer;
 }
 
@@ -432,18 +426,18 @@ static char *on_read(char *buffer, int size, void *arg)
 static int on_piece(void *arg, const char *section, const char *name, const char *piece)
 {
     struct reading *r = arg;
+    char whole_name[NAME_MAX_BYTES + 1];
 
     (void)section;
-    if (strcmp(name, CONTINUATION) != 0)
-        snprintf(r->name, sizeof r->name, "%s", name);
     text_add(&r->value, piece);
     if (r->value.overflowed)
         r->out_of_memory = true;
     if (r->rest != NULL || r->out_of_memory)
         return 1;
-    decode(r->name);
+    snprintf(whole_name, sizeof whole_name, "%s", name);
+    decode(whole_name);
     decode(r->value.bytes);
-    r->handler->on_setting(r->handler->arg, r->name, r->value.bytes, r->place);
+    r->handler->on_setting(r->handler->arg, whole_name, r->value.bytes, r->place);
     text_clear(&r->value);
     return 1;
 }
@@ -462,8 +456,7 @@ static bool run(struct reading *r)
 
 bool ini_read_file(struct ini *ini, const char *path, const struct ini_handler *handler)
 {
-    struct reading r = {
-        .ini = ini, .handler = handler, .may_include = true, .has_comments = true};
+    struct reading r = {.ini = ini, .handler = handler, .may_include = true};
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     char what[MISTAKE_MAX];
     const char *why = NULL;
@@ -484,7 +477,7 @@ bool ini_read_file(struct ini *ini, const char *path, const struct ini_handler *
 bool ini_read_text(struct ini *ini, const char *source, const char *text,
                    const struct ini_handler *handler)
 {
-    struct reading r = {.ini = ini, .handler = handler, .has_comments = true};
+    struct reading r = {.ini = ini, .handler = handler};
     char *copy = memory_text(text);
 
     if (copy == NULL)

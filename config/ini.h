@@ -35,7 +35,8 @@ struct place {
 
 struct ini_handler {
     /* A [header], without its brackets; NULL = one that cannot be read. True when
-     * comments may stand behind the values that follow. */
+     * comments may stand behind the values that follow, which they may not in front of
+     * the first. */
     bool (*on_section)(void *arg, const char *header, struct place place);
     void (*on_setting)(void *arg, const char *name, const char *value,
                        struct place place);

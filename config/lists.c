@@ -92,14 +92,11 @@ bool lists_is_name(const char *text)
            text[0] != '.' && text[0] != '-';
 }
 
-/* An IP address; what follows the '%' of a scoped one must look like an interface. */
 static bool is_number(const char *host)
 {
-    const char *scope = strchr(host, '%');
     struct address address;
 
-    return address_parse(host, 0, &address) &&
-           (scope == NULL || lists_is_name(scope + 1));
+    return address_parse(host, 0, &address);
 }
 
 static bool parse_port(const char *text, uint16_t *port)

@@ -162,8 +162,9 @@ static bool add_listener(struct config *config, const char *name)
 /* NULL: out of memory, which is noted. */
 static struct section *add_section(struct loading *loading, struct section section)
 {
-    struct section **sections =
-        grow(loading->sections, loading->n_sections, sizeof *sections);
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): the items are pointers */
+    const size_t item_size = sizeof loading->sections[0];
+    struct section **sections = grow(loading->sections, loading->n_sections, item_size);
     struct section *added = memory_zeroed(sizeof *added);
 
     if (sections != NULL)
@@ -227,14 +228,15 @@ static void open_named(struct loading *loading, const struct header *header,
 static void open_single(struct loading *loading, const struct header *header,
                         const char *name, struct place place)
 {
+    struct section *section =
+        loading->sections[header->kind == SECTION_MAIN ? LOADING_MAIN : LOADING_STATS];
+
     if (*name != '\0')
         loading_error(loading, place, "[%s %.*s]: expected [%s], which takes no name",
                       header->word, SHOWN_MAX, name, header->word);
-    for (size_t i = 0; i < loading->n_sections; i++)
-        if (loading->sections[i]->kind == header->kind)
-            loading->current = loading->sections[i];
-    if (loading->current->place.source == NULL)
-        loading->current->place = place;
+    if (section->place.source == NULL)
+        section->place = place;
+    loading->current = section;
 }
 
 static void report_unknown_section(struct loading *loading, const char *text,
@@ -287,7 +289,7 @@ static bool on_section(void *arg, const char *text, struct place place)
 
     loading->has_header = true;
     loading->current = NULL;
-    loading->takes_comments = true;
+    loading->takes_comments = false;
     if (text == NULL)
         loading->has_bad_header = true;
     else if (!loading->out_of_memory)

@@ -28,11 +28,14 @@ struct section {
     } given[SETTING_COUNT];
 };
 
+/* Where the sections without a name stand among all. */
+enum { LOADING_MAIN, LOADING_STATS };
+
 struct loading {
     struct config *config;
     struct text *errors;
     struct ini ini;
-    struct section **sections; /* the first two are [pgrouter] and [stats] */
+    struct section **sections; /* the first: LOADING_MAIN, LOADING_STATS */
     size_t n_sections;
     struct section *current; /* NULL: what comes belongs to no section that we know */
     bool takes_comments;     /* current: behind values */

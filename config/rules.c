@@ -201,10 +201,10 @@ static const struct cluster_config *find_cluster(struct loading *loading,
     const struct listener_config *listener = loading_fields(loading, section);
     const struct cluster_config *cluster = NULL;
 
+    if (*listener->cluster == '\0' && config->n_clusters == 1)
+        return &config->clusters[0];
     if (*listener->cluster != '\0')
         cluster = config_cluster(config, listener->cluster);
-    else if (config->n_clusters == 1)
-        cluster = &config->clusters[0];
     if (cluster == NULL)
         report_no_cluster(loading, section, listener->cluster);
     return cluster;

@@ -9,10 +9,10 @@
 #define NO_EFFECT(why) SETTING_NO_EFFECT why
 
 /* clang-format off */
-#define ROW(kind, fields, type_name, key, default_text, least, most, is_restart, words, test) { \
-    .section = kind, .name = #key, .initial = default_text, \
-    .rule = {.type = VALUE_##type_name, .min = least, .max = most}, \
-    .restarts = is_restart, .help = words, .proof = test, \
+#define ROW(kind, fields, type_name, key, initially, least, most, restart, words, test) { \
+    .section = (kind), .name = #key, .initial = (initially), \
+    .rule = {.type = VALUE_##type_name, .min = (least), .max = (most)}, \
+    .restarts = (restart), .help = (words), .proof = (test), \
     .offset = offsetof(struct fields, key)},
 
 const struct setting settings[SETTING_COUNT] = {

@@ -36,14 +36,14 @@ enum setting_id {
 
 /* A row of keys.def. */
 struct setting {
-    enum section_kind section;
     const char *name;
     const char *initial; /* the default as text; NULL = the setting is required */
-    struct value_rule rule;
-    bool restarts; /* only a restart applies it */
     const char *help;
     const char *proof;
+    struct value_rule rule;
     size_t offset; /* in the section's struct */
+    enum section_kind section;
+    bool restarts; /* only a restart applies it */
 };
 
 extern const struct setting settings[SETTING_COUNT];

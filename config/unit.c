@@ -14,13 +14,17 @@ struct unit {
 
 /* Small units first, as the printers walk them backwards. */
 static const struct unit times[] = {
-    {"us", 1, 1000},     {"ms", 1, 1},          {"s", 1000, 1},
-    {"m", 60 * 1000, 1}, {"h", 3600 * 1000, 1}, {"d", 24 * 3600 * 1000, 1},
+    {"us", 1, 1000},
+    {"ms", 1, 1},
+    {"s", 1000, 1},
+    {"m", INT64_C(60) * 1000, 1},
+    {"h", INT64_C(3600) * 1000, 1},
+    {"d", INT64_C(24) * 3600 * 1000, 1},
 };
 static const struct unit sizes[] = {
     {"B", 1, 1},
     {"kB", 1024, 1},
-    {"MB", 1024 * 1024, 1},
+    {"MB", INT64_C(1) << 20, 1},
     {"GB", INT64_C(1) << 30, 1},
     {"TB", INT64_C(1) << 40, 1},
 };
@@ -162,11 +166,10 @@ static const char *print_scaled(int64_t value, const struct unit *units, size_t 
 {
     const struct unit *unit = &units[n - 1];
 
-    if (value == 0)
-        return strcpy(text, "0");
     while (unit > units && value % unit->multiply != 0)
         unit--;
-    snprintf(text, UNIT_TEXT_MAX, "%" PRId64 "%s", value / unit->multiply, unit->name);
+    snprintf(text, UNIT_TEXT_MAX, "%" PRId64 "%s", value / unit->multiply,
+             value == 0 ? "" : unit->name);
     return text;
 }
 

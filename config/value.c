@@ -178,13 +178,13 @@ static enum value_result parse_choice(const struct value_rule *rule, const char 
 /* clang-format off */
 static const struct type types[VALUE_TYPE_COUNT] = {
 #define NUMBER_TYPE(name, parser, printer, words) [VALUE_##name] = { \
-    .expected = words, .parse = parse_number, .clear = clear_number, \
-    .equal = equal_number, .parse_number = parser, .print_number = printer},
+    .expected = (words), .parse = parse_number, .clear = clear_number, \
+    .equal = equal_number, .parse_number = (parser), .print_number = (printer)},
 #define PLAIN_TYPE(name, store, words) [VALUE_##name] = { \
-    .expected = words, .parse = parse_##store, .clear = clear_##store, \
+    .expected = (words), .parse = parse_##store, .clear = clear_##store, \
     .equal = equal_##store},
 #define LIST_TYPE(name, list, words) [VALUE_##name] = { \
-    .expected = words, .parse = parse_##list, .clear = clear_##list, \
+    .expected = (words), .parse = parse_##list, .clear = clear_##list, \
     .equal = equal_##list},
 #define CHOICE_TYPE(name, ...) [VALUE_##name] = { \
     .parse = parse_choice, .clear = clear_##name, .equal = equal_##name, \

@@ -57,15 +57,18 @@ void cluster_show_node(const struct cluster *cluster, size_t i,
 
 /* ---- log ---- */
 
-/* It is writable, by its last answer, and may not be written to. */
-static bool is_denied(const struct cluster *cluster, size_t i)
+/* Why a node that is writable, by its last answer, may not be written to. */
+static enum denial denial_of(const struct cluster *cluster, size_t i)
 {
     const struct verdict *verdict = &cluster->nodes[i]->verdict;
 
-    if (cluster->candidates[i].is_fenced || verdict->is_unnamed)
-        return true;
-    return cluster->election.primary != (int)i && verdict->claim == CLAIM_STAYS &&
-           verdict->last.outcome == SAMPLE_OK;
+    if (cluster->candidates[i].is_fenced)
+        return DENIED_BY_FENCE;
+    if (verdict->is_unnamed ||
+        (cluster->election.primary != (int)i && verdict->claim == CLAIM_STAYS &&
+         verdict->last.outcome == SAMPLE_OK))
+        return DENIED_BY_PATRONI;
+    return NOT_DENIED;
 }
 
 static const char *describe(const struct cluster *cluster, size_t i,
@@ -91,10 +94,19 @@ static const char *describe(const struct cluster *cluster, size_t i,
     }
     if (shown->serves_any_role)
         return "up";
-    return cluster->candidates[i].is_fenced  ? "writable, behind the fence"
-           : cluster->candidates[i].is_rival ? "writable, beside another"
-           : is_denied(cluster, i)           ? "writable, without the lock"
-                                             : "not usable";
+    if (verdict->last.source == SOURCE_PATRONI && verdict->last.outcome != SAMPLE_OK)
+        return verdict->last.state;
+    if (cluster->candidates[i].is_rival)
+        return "writable, beside another";
+    switch (denial_of(cluster, i)) {
+    case DENIED_BY_FENCE:
+        return "writable, behind the fence";
+    case DENIED_BY_PATRONI:
+        return "writable, without the lock";
+    case NOT_DENIED:
+        break;
+    }
+    return "not usable";
 }
 
 static void count_change(struct node *node, bool is_served, uint64_t now_ms)
@@ -162,18 +174,20 @@ static void note_primary(struct cluster *cluster)
 
 /* Worth a warning when it is still so in the next round, since the end of a switchover
  * looks like that for a moment. */
-static void warn_of_claim(struct cluster *cluster, size_t i)
+static void warn_of_denial(struct cluster *cluster, size_t i)
 {
     struct node *node = cluster->nodes[i];
+    enum denial denial = denial_of(cluster, i);
 
-    if (!is_denied(cluster, i)) {
-        node->alarm_round = 0;
-        node->is_alarmed = false;
-    } else if (node->alarm_round == 0) {
-        node->alarm_round = node->verdict.last.round;
-    } else if (!node->is_alarmed && node->verdict.last.round > node->alarm_round) {
-        node->is_alarmed = true;
-        LOG(WARNING, "writable node that is not the primary",
+    if (denial == NOT_DENIED || denial != node->denial) {
+        node->denial = denial;
+        node->denied_in_round = node->verdict.last.round;
+        node->is_warned_of = false;
+    } else if (!node->is_warned_of && node->verdict.last.round > node->denied_in_round) {
+        node->is_warned_of = true;
+        LOG(WARNING,
+            denial == DENIED_BY_FENCE ? "primary refused, a higher timeline was seen"
+                                      : "writable node that is not the primary",
             TEXT("cluster", cluster->config->name), TEXT("node", node->config->name),
             NUMBER("timeline", node->verdict.timeline),
             NUMBER("highest_timeline", cluster->election.fence),
@@ -188,13 +202,16 @@ static void note_election(struct cluster *cluster, bool had_rivals)
     if (election->is_new_fence)
         LOG(WARNING, "system identifier changed", TEXT("cluster", cluster->config->name),
             TEXT("is", election->system_id), NUMBER("timeline", election->fence));
+    if (election->is_lower_fence)
+        LOG(WARNING, "higher timeline was given up",
+            TEXT("cluster", cluster->config->name), NUMBER("timeline", election->fence));
     if (election->has_rivals && !had_rivals)
         LOG(ERROR, "two primaries, writes stop", TEXT("cluster", cluster->config->name),
             TEXT("evidence", election->why_no_primary));
     if (!election->has_rivals && had_rivals)
         LOG(WARNING, "one primary again", TEXT("cluster", cluster->config->name));
     for (size_t i = 0; i < cluster->n_nodes; i++)
-        warn_of_claim(cluster, i);
+        warn_of_denial(cluster, i);
     for (size_t i = 0; i < cluster->n_nodes; i++)
         note_node(cluster, i);
     note_primary(cluster);
@@ -449,6 +466,8 @@ static void inherit_nodes(struct cluster *cluster, const struct cluster *old)
                 node_inherit(cluster->nodes[i], old->nodes[k]);
                 if (old->election.primary == (int)k)
                     cluster->election.primary = (int)i;
+                if (old->election.fence_keeper == (int)k)
+                    cluster->election.fence_keeper = (int)i;
             }
 }
 
@@ -456,7 +475,7 @@ static void inherit_cluster(struct cluster *cluster, const struct cluster *old)
 {
     if (cluster->config->check == old->config->check)
         cluster->election = old->election;
-    cluster->election.primary = -1;
+    cluster->election.primary = cluster->election.fence_keeper = -1;
     inherit_nodes(cluster, old);
     cluster->round = old->round;
     cluster->n_waiting = old->n_waiting;

@@ -5,7 +5,7 @@
 
 void election_init(struct election *election)
 {
-    *election = (struct election){.primary = -1};
+    *election = (struct election){.primary = -1, .fence_keeper = -1};
     snprintf(election->why_no_primary, sizeof election->why_no_primary,
              "no node of this cluster has been asked yet");
 }
@@ -53,6 +53,58 @@ static void adopt_system(struct election *election, const struct verdict *verdic
     memcpy(election->system_id, verdict->system_id, sizeof election->system_id);
 }
 
+static bool has_left_the_fence(const struct election *election,
+                               const struct verdict *verdict)
+{
+    return verdict->checks.is_up && verdict->role == NODE_REPLICA &&
+           verdict->last.outcome == SAMPLE_OK && verdict->timeline != 0 &&
+           verdict->timeline < election->fence;
+}
+
+static void lower_fence(struct election *election, const struct candidate *candidates,
+                        size_t n)
+{
+    uint32_t highest = 0;
+    int keeper = election->fence_keeper;
+
+    election->is_lower_fence = false;
+    if (keeper < 0 || !has_left_the_fence(election, candidates[keeper].verdict))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        const struct verdict *verdict = candidates[i].verdict;
+
+        if (verdict->checks.is_up && verdict->timeline >= election->fence)
+            return;
+        if (claims_in_full(verdict) && is_of_system(election, verdict) &&
+            verdict->timeline > highest) {
+            highest = verdict->timeline;
+            keeper = (int)i;
+        }
+    }
+    if (highest == 0)
+        return;
+    election->fence = highest;
+    election->fence_keeper = keeper;
+    election->is_lower_fence = true;
+}
+
+static void raise_fence(struct election *election, const struct candidate *candidates,
+                        size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct verdict *verdict = candidates[i].verdict;
+
+        if (!claims_in_full(verdict) || !is_of_system(election, verdict))
+            continue;
+        if (election->system_id[0] == '\0')
+            adopt_system(election, verdict);
+        if (verdict->timeline > election->fence) {
+            election->fence = verdict->timeline;
+            election->fence_keeper = (int)i;
+        }
+    }
+}
+
 static void renew_fence(struct election *election, const struct candidate *candidates,
                         size_t n)
 {
@@ -65,16 +117,8 @@ static void renew_fence(struct election *election, const struct candidate *candi
         election->rivals_since_round = 0;
         election->has_rivals = false;
     }
-    for (size_t i = 0; i < n; i++) {
-        const struct verdict *verdict = candidates[i].verdict;
-
-        if (!claims_in_full(verdict) || !is_of_system(election, verdict))
-            continue;
-        if (election->system_id[0] == '\0')
-            adopt_system(election, verdict);
-        if (verdict->timeline > election->fence)
-            election->fence = verdict->timeline;
-    }
+    raise_fence(election, candidates, n);
+    lower_fence(election, candidates, n);
 }
 
 /* Marks the candidates; returns how many claim in full on the fence, `*one` is one. */
@@ -101,25 +145,31 @@ static size_t count_claims(const struct election *election, struct candidate *ca
     return n_claims;
 }
 
-/* The round that all rivals have answered in. */
-static uint64_t round_of_rivals(const struct candidate *candidates, size_t n)
+/* The rounds in which rivals have answered last: the earliest and the latest. */
+static void rounds_of_rivals(const struct candidate *candidates, size_t n,
+                             uint64_t *earliest, uint64_t *latest)
 {
-    uint64_t round = UINT64_MAX;
+    *earliest = UINT64_MAX;
+    *latest = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t round = candidates[i].verdict->last.round;
 
-    for (size_t i = 0; i < n; i++)
-        if (candidates[i].is_rival && candidates[i].verdict->last.round < round)
-            round = candidates[i].verdict->last.round;
-    return round;
+        if (candidates[i].is_rival && round < *earliest)
+            *earliest = round;
+        if (candidates[i].is_rival && round > *latest)
+            *latest = round;
+    }
 }
 
 static int choose_among_rivals(struct election *election,
                                const struct candidate *candidates, size_t n)
 {
-    uint64_t round = round_of_rivals(candidates, n);
+    uint64_t earliest, latest;
 
+    rounds_of_rivals(candidates, n, &earliest, &latest);
     if (election->rivals_since_round == 0)
-        election->rivals_since_round = round;
-    else if (round > election->rivals_since_round)
+        election->rivals_since_round = latest;
+    else if (earliest > election->rivals_since_round)
         election->has_rivals = true;
     if (election->has_rivals || election->primary < 0 ||
         !candidates[election->primary].is_rival)
@@ -176,6 +226,25 @@ static const struct candidate *find_unnamed(const struct candidate *candidates, 
     return NULL;
 }
 
+/* Who holds the lock without being writable: its server stops, starts or recovers. */
+static const struct candidate *find_holder(const struct candidate *candidates, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct sample *sample = &candidates[i].verdict->last;
+
+        if (sample->source == SOURCE_PATRONI && sample->holds_lock)
+            return &candidates[i];
+    }
+    return NULL;
+}
+
+static const char *server_state(const struct sample *sample)
+{
+    if (sample->outcome == SAMPLE_OK)
+        return "in recovery";
+    return strcmp(sample->state, "unknown") == 0 ? "not answering" : sample->state;
+}
+
 static const char *simple_reason(const struct candidate *candidates, size_t n,
                                  enum check_kind check)
 {
@@ -206,6 +275,7 @@ static void explain(struct election *election, const struct candidate *candidate
     const struct candidate *rival = find_rival(candidates, n, NULL);
     const struct candidate *fenced = find_fenced(candidates, n);
     const struct candidate *unnamed = find_unnamed(candidates, n);
+    const struct candidate *holder = find_holder(candidates, n);
     char *why = election->why_no_primary;
     size_t size = sizeof election->why_no_primary;
 
@@ -228,6 +298,9 @@ static void explain(struct election *election, const struct candidate *candidate
     else if (unnamed != NULL)
         snprintf(why, size, "%.40s is writable, but does not hold Patroni's leader lock",
                  unnamed->name);
+    else if (holder != NULL)
+        snprintf(why, size, "%.40s holds Patroni's leader lock, but its server is %s",
+                 holder->name, server_state(&holder->verdict->last));
     else
         snprintf(why, size, "%s", simple_reason(candidates, n, check));
 }

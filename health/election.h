@@ -7,6 +7,11 @@
  *   shown under the cluster's system identifier.
  * - A full claim under another system identifier starts the fence anew, when no running
  *   node shows the present one any more.
+ * - The fence comes down only when the node that has raised it says of itself that it is
+ * a replica on a lower timeline now, nobody runs on the higher one, and somebody claims
+ * in full: then the higher history is gone by its own keeper's word. (Patroni 3.0 with
+ * etcd's v3 API does that: a primary's Patroni that was stopped for longer than the ttl
+ * takes the lock back from its successor, which rewinds.)
  * - Of full claims on different timelines the highest wins. Two on one timeline: the
  *   present primary stays for this round; when they are still there in the next round,
  *   nobody may be written to until only one is left.
@@ -30,9 +35,11 @@ struct election {
     int primary;    /* index of the candidate; -1 = none may be written to */
     uint32_t fence; /* highest timeline of a full claim; 0 = there was none */
     char system_id[SYSTEM_ID_MAX]; /* under which the fence holds; "" = not known */
-    bool is_new_fence;             /* the system identifier has changed with this call */
+    int fence_keeper;    /* index of the candidate that has raised it; -1 = not known */
+    bool is_lower_fence; /* it has come down with this call */
+    bool is_new_fence;   /* the system identifier has changed with this call */
     bool has_rivals; /* two claims on one timeline, in two rounds: writes have stopped */
-    uint64_t rivals_since_round; /* 0 = there is at most one claim on the fence */
+    uint64_t rivals_since_round; /* 0 = there is at most one full claim on the fence */
     bool is_standby_cluster;
     char why_no_primary[WHY_NO_PRIMARY_MAX]; /* a sentence; "" when there is a primary */
 };

@@ -317,7 +317,8 @@ void node_inherit(struct node *node, const struct node *old)
     node->down_ms = old->down_ms;
     node->down_since_ms = old->down_since_ms;
     memcpy(node->described, old->described, sizeof node->described);
-    node->alarm_round = old->alarm_round;
-    node->is_alarmed = old->is_alarmed;
+    node->denial = old->denial;
+    node->denied_in_round = old->denied_in_round;
+    node->is_warned_of = old->is_warned_of;
     node->log_limit = old->log_limit;
 }

@@ -22,6 +22,8 @@ struct node_uri {
     bool says_ok;          /* the last answer was 200 */
 };
 
+enum denial { NOT_DENIED, DENIED_BY_FENCE, DENIED_BY_PATRONI };
+
 struct node {
     uint32_t id;
     const struct node_config *config;
@@ -52,8 +54,9 @@ struct node {
     uint64_t changed_at_ms, n_downs, down_ms;
     uint64_t down_since_ms; /* 0 = it is not down */
     char described[48];     /* its state in words, as last logged */
-    uint64_t alarm_round;   /* in which a reason for an alarm was first seen, 0 = none */
-    bool is_alarmed;
+    enum denial denial; /* of its wish to be written to, and the round that began it */
+    uint64_t denied_in_round;
+    bool is_warned_of;
     struct log_limit log_limit;
 };
 

@@ -501,10 +501,19 @@ class Cluster:
     def expire_leader(self):
         """Ends the lease of the leader key now, as etcd would `ttl` seconds after the
         leader's last sign of life. Only after the leader cannot renew it any more."""
+        key = self._leader_key()
+        if key is not None:
+            self._etcd("/v3/kv/lease/revoke", {"ID": key["lease"]})
+
+    def lock_owner(self):
+        """The node that the leader key names; None when there is no key."""
+        key = self._leader_key()
+        return None if key is None else self.node(base64.b64decode(key["value"]).decode())
+
+    def _leader_key(self):
         key = base64.b64encode(f"/service/{SCOPE}/leader".encode()).decode()
         found = (self._etcd("/v3/kv/range", {"key": key}) or {}).get("kvs")
-        if found:
-            self._etcd("/v3/kv/lease/revoke", {"ID": found[0]["lease"]})
+        return found[0] if found else None
 
     def _etcd(self, path, body):
         context = ssl.create_default_context(cafile=self.ca)
@@ -527,16 +536,16 @@ class Cluster:
             if node.is_frozen() or node.is_cut:
                 node.kill()
             node.uncut()
+        owner = self.lock_owner()
+        if owner is not None and not owner.is_running():
+            self.expire_leader()
+        for node in self.nodes:
             if not node.is_running():
                 node.start()
-        if self._is_whole():
+        if process.wait_until(self._is_whole, HEAL_PATIENCE_S, step=0.1):
             return False
-        if not process.wait_until(self.leader, 3):
-            self.expire_leader()
-        if not process.wait_until(self._is_whole, HEAL_PATIENCE_S, step=0.1):
-            self.rebuild()
-            return True
-        return False
+        self.rebuild()
+        return True
 
     def rebuild(self):
         """A new cluster at the same place, with the same passwords."""

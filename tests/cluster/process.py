@@ -3,8 +3,8 @@
 A pid alone proves nothing: it may have been given to another process since. So a
 started process is remembered as pid and start time (in clock ticks since boot), and
 nobody is sent a signal unless both still fit. PostgreSQL's processes are not our
-children (Patroni starts the postmaster in a session of its own); they are known by
-their binary and by their working directory, which is the data directory.
+children (Patroni starts the postmaster in a session of its own); they are known by the
+data directory that they name or work in, and by their parents.
 """
 
 import os
@@ -150,20 +150,29 @@ def spawn(arguments, log, cwd, environment):
     return child, Identity.of(child.pid)
 
 
+def _names_it(pid, data_directory):
+    """A program of PostgreSQL that was started for this data directory, or works in it. (Not
+    every root may look at the second of other users' processes.)"""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            arguments = file.read().split(b"\0")
+        if b"postgresql" in arguments[0] and data_directory.encode() in arguments:
+            return True
+        return (os.readlink(f"/proc/{pid}/cwd") == data_directory and
+                os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("postgres"))
+    except OSError:
+        return False
+
+
 def postgres_processes(data_directory):
     """Postmaster, backends and helpers of one data directory, also orphaned ones."""
-    found = []
-    wanted = os.path.realpath(data_directory)
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if os.readlink(f"/proc/{entry}/cwd") != wanted:
-                continue
-            if os.path.basename(os.readlink(f"/proc/{entry}/exe")).split(" ")[0] != "postgres":
-                continue
-        except OSError:
-            continue
-        found.append(Identity.of(int(entry)))
-    return [p for p in found if p.started is not None]
+    path = os.path.realpath(data_directory)
+    found = {int(pid) for pid in filter(str.isdigit, os.listdir("/proc")) if _names_it(pid, path)}
+    grown = found
+    while grown:
+        grown = set(_children(grown)) - found
+        found |= grown
+    return [one for one in map(Identity.of, found) if one.started is not None]
 
 
 def kill_postgres(data_directory):

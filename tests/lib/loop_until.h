@@ -4,27 +4,30 @@
 
 #include "core/loop.h"
 
-static inline void loop_until_on_limit(struct ev_loop *ev, ev_timer *timer, int events)
+/* What is deferred runs right before the loop sleeps, when nobody can look at `*done` any
+ * more: so it never sleeps for long. */
+static inline void loop_until_wake_up(struct ev_loop *ev, ev_timer *timer, int events)
 {
     (void)ev;
+    (void)timer;
     (void)events;
-    *(bool *)timer->data = true;
 }
 
 /* Runs iterations until `*done` or until `limit_ms` are over; returns `*done`. With
  * `done` NULL it runs for that time. */
 static inline bool loop_until(struct loop *loop, const bool *done, unsigned limit_ms)
 {
-    bool is_over = false;
-    ev_timer limit;
+    uint64_t began_ms;
+    ev_timer alarm;
 
     ev_now_update(loop->ev);
-    ev_timer_init(&limit, loop_until_on_limit, limit_ms / 1e3, 0.);
-    limit.data = &is_over;
-    ev_timer_start(loop->ev, &limit);
-    while (!is_over && (done == NULL || !*done))
+    ev_timer_init(&alarm, loop_until_wake_up, 0.001, 0.002);
+    ev_timer_start(loop->ev, &alarm);
+    ev_run(loop->ev, EVRUN_NOWAIT);
+    began_ms = loop_now_ms(loop);
+    while (loop_now_ms(loop) - began_ms < limit_ms && (done == NULL || !*done))
         ev_run(loop->ev, EVRUN_ONCE);
-    ev_timer_stop(loop->ev, &limit);
+    ev_timer_stop(loop->ev, &alarm);
     return done != NULL && *done;
 }
 

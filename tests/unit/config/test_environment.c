@@ -259,9 +259,10 @@ Test(environment, lets_nothing_slip_into_the_ini_text)
 
 Test(environment, survives_each_allocation_failure)
 {
+    static const char *const two_nodes[] = {"POSTGRES_NODES=a.x:1:2,a.y:1:2", NULL};
     bool has_failed = true;
 
-    variables = (const char *const[]){"POSTGRES_NODES=a.x:1:2,a.y:1:2", NULL};
+    variables = two_nodes;
     for (unsigned nth = 1; has_failed; nth++) {
         struct config *config;
         struct text errors;

@@ -308,7 +308,7 @@ Test(ini, refuses_a_name_that_leaves_no_room_for_its_value)
     char text[200];
 
     memset(text, 'n', 101);
-    strcpy(text + 101, " = 1\n");
+    snprintf(text + 101, sizeof text - 101, " = 1\n");
     cr_expect_str_eq(
         read_text(text),
         "1!a setting's name of more than 100 bytes; expected name = value\n");
@@ -426,12 +426,13 @@ Test(ini, reports_a_file_that_cannot_be_read)
 
 Test(ini, reads_a_file_of_16_mb_and_no_larger)
 {
-    const size_t size = 16 * 1024 * 1024;
+    const size_t size = (size_t)16 << 20;
     char *bytes = malloc(size + 1);
 
     cr_assert_not_null(bytes);
     memset(bytes, '\n', size + 1);
-    memcpy(bytes + size - 5, "a = 1", 5);
+    for (size_t i = 0; i < 5; i++)
+        bytes[size - 5 + i] = "a = 1"[i];
     write_bytes("a.ini", bytes, size);
     cr_expect_str_eq(read_file("a.ini"), "a.ini:16777212 a=<1>\n");
     write_bytes("a.ini", bytes, size + 1);
@@ -441,11 +442,14 @@ Test(ini, reads_a_file_of_16_mb_and_no_larger)
 
 Test(ini, survives_each_allocation_failure)
 {
-    char path[128];
+    char path[128], text[1000], value[500];
     bool has_failed = true;
 
-    write_file("a.ini", "[x]\na = 1\n%include below/a.ini\n%include nowhere.ini\n"
-                        "b = \"2\"\n");
+    memset(value, 'v', sizeof value - 1);
+    value[sizeof value - 1] = '\0';
+    snprintf(text, sizeof text,
+             "[x]\na = 1\n%%include below/a.ini\n%%include nowhere.ini\nb = %s\n", value);
+    write_file("a.ini", text);
     write_file("below/a.ini", "c = 3\n");
     path_of("a.ini", path);
     for (unsigned nth = 1; has_failed; nth++) {
@@ -462,8 +466,10 @@ Test(ini, survives_each_allocation_failure)
         cr_expect_eq(has_read, !has_failed || found.overflowed, "allocation %u", nth);
         ini_clear(&ini);
     }
-    cr_expect_str_eq(text_get(&found),
-                     "1[x]\na.ini:2 a=<1>\na.ini:1 c=<3>\n"
-                     "4!cannot include 'nowhere.ini': No such file or directory\n"
-                     "a.ini:5 b=<2>\n");
+    snprintf(text, sizeof text,
+             "1[x]\na.ini:2 a=<1>\na.ini:1 c=<3>\n"
+             "4!cannot include 'nowhere.ini': No such file or directory\n"
+             "a.ini:5 b=<%s>\n",
+             value);
+    cr_expect_str_eq(text_get(&found), text);
 }

@@ -216,8 +216,7 @@ Test(lists, says_which_address_is_wrong)
         {"**:5000",
          "entry 1 '**:5000': expected a host's name or number in front of the port"},
         {"[::1%a b]:5000",
-         "entry 1 '[::1%a b]:5000': expected a host's name or number in front of the "
-         "port"},
+         "entry 1 '[::1%a b]:5000': expected an IPv6 address between the brackets"},
     };
 
     for (size_t i = 0; i < COUNT_OF(examples); i++) {

@@ -95,7 +95,7 @@ Test(load, sets_every_setting)
     cr_expect_eq(cluster->check_fast_interval, 50);
     cr_expect_eq(cluster->rise, 3);
     cr_expect_eq(cluster->fall, 4);
-    cr_expect_eq(cluster->max_lag, 16 * 1024 * 1024);
+    cr_expect_eq(cluster->max_lag, INT64_C(1) << 24);
     cr_expect_str_eq(cluster->check_user, "monitor");
     cr_expect_str_eq(cluster->check_password, "se ;cret");
     cr_expect_str_eq(cluster->check_dbname, "db");
@@ -212,7 +212,7 @@ Test(load, reports_each_mistake_with_its_line)
          "t.ini:1: unknown section [pgroute]; did you mean [pgrouter]?\n"},
         {"[clusters two]\nnodes = x\n" CLUSTER LISTENER,
          "t.ini:1: unknown section [clusters two]; did you mean [cluster NAME]?\n"},
-        {"[frontend x]\nbind = *:1\n" CLUSTER LISTENER,
+        {"[frontend x]\nbind = \"*:1\n" CLUSTER LISTENER,
          "t.ini:1: unknown section [frontend x]; expected " SECTIONS "\n"},
         {"[]\n" CLUSTER LISTENER, "t.ini:1: unknown section []; expected " SECTIONS "\n"},
         {"[databases]\na = b\n" CLUSTER LISTENER,
@@ -332,8 +332,7 @@ Test(load, never_shows_a_secret)
         "check_password = \"Geh\"eim\n",
         "check_passwort = Geheim\n",
         "check_password Geheim\n",
-        "check_password = Geh\x01"
-        "eim\n",
+        "check_password = Geh\001eim\n",
         "[check_password = Geheim\n",
         "check_password = Geheim\ncheck_password = Geheim\n",
         "check_password = Geheim\nrise = x\n",
@@ -560,7 +559,7 @@ Test(load, survives_changed_files)
         struct config *config;
         struct text errors;
 
-        strcpy(ini, every_setting);
+        snprintf(ini, sizeof ini, "%s", every_setting);
         mutate(ini, sizeof ini, &state);
         text_init(&errors, 1 << 20);
         config = config_load_text("t.ini", ini, &errors);

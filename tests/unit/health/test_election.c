@@ -68,6 +68,7 @@ Test(election, patroni_names_the_primary_and_one_word_is_enough)
     cr_expect_eq(election.primary, 1);
     cr_expect_eq(election.fence, 4);
     cr_expect_str_eq(election.why_no_primary, "");
+    cr_expect_not(candidates[1].is_rival || candidates[1].is_fenced);
     hear(0, 1, sample_of_replica(4));
     hear(2, 1, silence());
     cr_expect_eq(election.primary, 1);
@@ -93,9 +94,14 @@ Test(election, a_switchover_is_followed_in_each_step)
     hear(1, 1, sample_of_replica(4));
     hear(0, 2, sample_of_state(200, "stopping"));
     cr_expect_eq(election.primary, -1);
+    cr_expect_str_eq(election.why_no_primary,
+                     "a holds Patroni's leader lock, but its server is stopping");
     hear(0, 3, sample_of_state(503, "stopped"));
+    cr_expect_str_eq(election.why_no_primary, "no node holds Patroni's leader lock");
     hear(1, 3, sample_of_patroni(200, NODE_REPLICA, 4));
     cr_expect_eq(election.primary, -1, "the lock alone makes no primary");
+    cr_expect_str_eq(election.why_no_primary,
+                     "b holds Patroni's leader lock, but its server is in recovery");
     hear(1, 4, sample_of_primary(5));
     cr_expect_eq(election.primary, 1);
     cr_expect_eq(election.fence, 5);
@@ -129,6 +135,54 @@ Test(election, the_fence_outlives_who_has_shown_it)
                                               "but timeline 5 was seen");
     hear(1, 4, sample_of_primary(5));
     cr_expect_eq(election.primary, 1);
+}
+
+/* As Patroni 3.0 does when a paused primary takes the lock back from its successor. */
+Test(election, the_fence_comes_down_when_its_keeper_has_left_it)
+{
+    hear(0, 1, sample_of_primary(6));
+    hear(1, 1, sample_of_replica(6));
+    hear(0, 2, silence());
+    hear(0, 3, silence());
+    hear(1, 4, sample_of_primary(7));
+    cr_assert_eq(election.primary, 1);
+    hear(0, 5, sample_of_primary(6));
+    cr_expect_eq(election.primary, 1);
+    hear(1, 6, sample_of_state(503, "stopping"));
+    cr_expect_eq(election.primary, -1, "it may come back");
+    hear(1, 7, silence());
+    hear(1, 8, silence());
+    cr_expect_eq(election.primary, -1, "it may live where we cannot see it");
+    hear(1, 9, sample_of_replica(7));
+    cr_expect_eq(election.primary, -1, "it still has what was written on 7");
+    hear(2, 9, sample_of_replica(7));
+    hear(1, 10, sample_of_replica(6));
+    cr_expect_eq(election.primary, -1, "c still has it");
+    cr_expect_eq(election.fence, 7);
+    hear(2, 11, sample_of_replica(6));
+    cr_expect_eq(election.primary, 0);
+    cr_expect_eq(election.fence, 6);
+    cr_expect(election.is_lower_fence);
+    hear(2, 12, sample_of_replica(6));
+    cr_expect_not(election.is_lower_fence, "once");
+    cr_expect_eq(election.primary, 0);
+}
+
+Test(election, the_fence_does_not_come_down_for_nobody)
+{
+    hear(0, 1, sample_of_primary(7));
+    hear(0, 2, sample_of_replica(6));
+    cr_expect_eq(election.fence, 7);
+    hear(1, 2, sample_of_sql(NODE_PRIMARY, 6, false));
+    cr_expect_eq(election.fence, 7, "PostgreSQL's word is no claim beside Patroni");
+}
+
+Test(election, the_fence_does_not_come_down_for_a_keeper_that_claims_less)
+{
+    hear(0, 1, sample_of_primary(7));
+    hear(0, 2, sample_of_primary(6));
+    cr_expect_eq(election.primary, -1);
+    cr_expect_eq(election.fence, 7);
 }
 
 Test(election, a_replica_raises_no_fence)
@@ -170,6 +224,18 @@ Test(election, two_claims_on_one_timeline_in_two_rounds_stop_writes)
     hear(1, 4, sample_of_replica(5));
     cr_expect_eq(election.primary, 0, "writes go on when one is left");
     cr_expect_not(election.has_rivals);
+}
+
+Test(election, an_answer_of_the_round_before_is_not_a_second_round)
+{
+    hear(0, 1, sample_of_primary(5));
+    hear(1, 2, sample_of_primary(5));
+    hear(0, 2, sample_of_primary(5));
+    cr_expect_eq(election.primary, 0, "both have claimed in one round");
+    hear(1, 3, sample_of_primary(5));
+    cr_expect_eq(election.primary, 0);
+    hear(0, 3, sample_of_primary(5));
+    cr_expect_eq(election.primary, -1);
 }
 
 Test(election, two_claims_on_one_timeline_without_a_present_primary_choose_none)
@@ -465,6 +531,11 @@ static uint32_t raise_highest(uint32_t highest, const char *was_system)
 {
     if (strcmp(was_system, election.system_id) != 0 && was_system[0] != '\0')
         highest = 0;
+    if (election.is_lower_fence) {
+        for (size_t i = 0; i < n_nodes; i++)
+            cr_assert(!verdicts[i].checks.is_up || verdicts[i].timeline < highest);
+        highest = 0;
+    }
     for (size_t i = 0; i < n_nodes; i++)
         if (verdicts[i].claim == CLAIM_FULL &&
             (verdicts[i].system_id[0] == '\0' ||
@@ -510,20 +581,23 @@ Test(election, no_order_of_evidence_breaks_an_invariant)
     cr_expect_gt(n_with_primary, 100000);
 }
 
-/* Two that claim on one timeline, answering round after round in any order: after the
- * second full round nobody is primary. */
+/* Two that claim on one timeline, round after round, in any order within a round, and now
+ * and then too late for one: after two full rounds nobody is primary. */
 Test(election, rivals_are_found_in_any_order_of_answers)
 {
     for (unsigned seed = 1; seed <= 2000; seed++) {
-        uint64_t rounds[N_MAX] = {0};
+        unsigned n_full = 0;
 
         random_state = seed;
         begin(CHECK_PATRONI, 3);
-        hear(0, rounds[0] = 1, sample_of_primary(5));
-        while (rounds[0] < 3 || rounds[1] < 3) {
-            size_t node = random_of(2);
+        hear(0, 1, sample_of_primary(5));
+        for (uint64_t round = 2; n_full < 3; round++) {
+            size_t first = random_of(2), n_late = random_of(4);
 
-            hear(node, ++rounds[node], sample_of_primary(5));
+            hear(first, round, sample_of_primary(5));
+            if (n_late != 0)
+                hear(1 - first, round, sample_of_primary(5));
+            n_full += n_late != 0;
         }
         cr_assert_eq(election.primary, -1, "seed %u", seed);
         cr_assert(election.has_rivals);

@@ -200,7 +200,7 @@ Test(patroni, what_makes_no_sense_says_nothing)
         {200, "{\"state\": \"running\", \"role\": \"master\", \"timeline\": -3}"},
         {200, "{\"state\": \"running\", \"role\": \"master\", \"timeline\": \"7\"}"},
         {200, "{\"state\": \"running\", \"role\": \"master\", \"timeline\": 7.0}"},
-        {200, "{\"state\": \"running\", \"role\": \"master\", \"timeline\": 4294967296}"},
+        {200, "{\"state\": \"running\", \"role\": \"master\", \"timeline\": 4294967297}"},
         {200, "{\"state\": \"running\", \"role\": \"master\", \"timeline\": "
               "99999999999999999999999}"},
         {200, "{\"state\": \"running\", \"role\": \"master\", \"timeline\": 1e400}"},

@@ -1,0 +1,191 @@
+"""Fixtures of the system tests; README.md shows how they are used."""
+
+import glob
+import json
+import os
+import signal
+import sys
+import tempfile
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+sys.path[:0] = [os.path.dirname(HERE), HERE]
+
+from cluster import network, process  # noqa: E402
+from cluster.cluster import Cluster, read_identity  # noqa: E402
+from harness import router as routers  # noqa: E402
+
+PROGRAM = os.path.abspath(os.environ.get("PGROUTER", os.path.join(TOP, "build", "pgrouter")))
+CLUSTERS = "/var/tmp/pgrouter-cluster-"
+TEST_TIMEOUT_S = 120
+
+
+# One cluster for the whole run
+
+
+def _end_abandoned_clusters():
+    """Of runs that were killed."""
+    for folder in glob.glob(CLUSTERS + "*"):
+        owner = read_identity(os.path.join(folder, "owner"))
+        if os.stat(folder).st_uid == os.geteuid() and owner is not None and not owner.is_alive():
+            Cluster.close_folder(folder)
+
+
+@pytest.fixture(scope="session")
+def running_cluster():
+    for program in ("/usr/bin/patroni", "/usr/bin/etcd"):
+        if not os.path.exists(program):
+            pytest.skip(f"{program} is not installed")
+    _end_abandoned_clusters()
+    folder = tempfile.mkdtemp(prefix=os.path.basename(CLUSTERS), dir=os.path.dirname(CLUSTERS))
+    with open(os.path.join(folder, "owner"), "w", encoding="ascii") as file:
+        file.write(str(process.Identity.of(os.getpid())))
+    why_not = network.namespaces_work()
+    nodes_live_in = network.Loopback() if why_not else network.Namespaces(3)
+    if why_not:
+        nodes_live_in.why_not = why_not
+    cluster = Cluster(folder, network=nodes_live_in)
+    cluster.start()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def cluster(running_cluster, request):
+    """Three real nodes: one leader, two streaming replicas. Tests may break it as they
+    like; it is mended before the next one."""
+    if running_cluster.heal():
+        request.config.n_rebuilt = getattr(request.config, "n_rebuilt", 0) + 1
+    return running_cluster
+
+
+@pytest.fixture
+def cluster_with_cables(cluster):
+    """The same, where each node's cable can be pulled: node.cut(), node.uncut()."""
+    if not cluster.network.can_cut:
+        pytest.skip(cluster.network.why_not)
+    return cluster
+
+
+# pgrouter
+
+
+@pytest.fixture
+def program():
+    """Path of the pgrouter under test."""
+    if not os.path.exists(PROGRAM):
+        pytest.fail(f"{PROGRAM} is not there: ./dev build makes it")
+    return PROGRAM
+
+
+@pytest.fixture
+def start_router(program, request):
+    """Function that starts a pgrouter, as harness.router.start(); all that a test has
+    started are stopped and judged at its end."""
+    started = []
+    request.node.routers = started
+
+    def start(**options):
+        folder = tempfile.mkdtemp(prefix="pgrouter-run-")
+        os.chmod(folder, 0o755)
+        router = routers.start(program, folder, **options)
+        started.append(router)
+        return router
+
+    yield start
+    failures = []
+    for router in started:
+        try:
+            if _failed(request.node):
+                router.kill()
+            else:
+                router.stop()
+        except AssertionError as error:
+            failures.append(str(error))
+        process.remove_tree(router.folder)
+    assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def router(cluster, start_router):
+    """The same, in front of the cluster: role primary as "rw", replicas by turns as "ro"
+    unless `listeners` says otherwise."""
+    def start(**options):
+        options.setdefault("listeners", {
+            "rw": {"role": "primary"}, "ro": {"role": "replica", "balance": "roundrobin"}})
+        if "sections" not in options:
+            options.setdefault("nodes", cluster.nodes_setting())
+        return start_router(passwords=cluster.passwords, **options)
+
+    return start
+
+
+@pytest.fixture
+def sanitizer():
+    """"address", "thread" or None."""
+    return routers.sanitizer_of(PROGRAM)
+
+
+@pytest.fixture
+def workers():
+    """How many workers the routers of this run have."""
+    return int(os.environ.get("PGROUTER_WORKERS", "4"))
+
+
+# How a run goes
+
+
+def _failed(node):
+    return getattr(node, "call_failed", False)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.when == "call" and report.failed:
+        item.call_failed = True
+        for router in getattr(item, "routers", []):
+            report.sections.append(("pgrouter's log", router.log.text()))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    """Nothing may hang a run: a test that takes too long fails with a traceback."""
+    marker = item.get_closest_marker("takes")
+    seconds = marker.args[0] if marker else TEST_TIMEOUT_S
+
+    def on_alarm(_number, _frame):
+        raise TimeoutError(f"the test took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Why tests were skipped, and numbers for the table at the end of tests/run."""
+    if getattr(config, "n_rebuilt", 0):
+        terminalreporter.line(f"the cluster had to be made anew {config.n_rebuilt} times")
+    stats = terminalreporter.stats
+    skipped = [{"test": report.nodeid, "why": report.longrepr[2].removeprefix("Skipped: ")}
+               for report in stats.get("skipped", [])]
+    if skipped:
+        terminalreporter.section("skipped")
+        for entry in skipped:
+            terminalreporter.line(f"{entry['test']}: {entry['why']}")
+    if os.environ.get("PGROUTER_SUMMARY"):
+        n = {kind: len(stats.get(kind, [])) for kind in ("passed", "failed", "error")}
+        with open(os.environ["PGROUTER_SUMMARY"], "w", encoding="utf-8") as file:
+            json.dump({"passed": n["passed"], "failed": n["failed"] + n["error"],
+                       "skipped": skipped}, file)
+
+
+def pytest_sessionstart(session):
+    def on_signal(number, _frame):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, on_signal)
