@@ -185,9 +185,7 @@ static void warn_of_denial(struct cluster *cluster, size_t i)
         node->is_warned_of = false;
     } else if (!node->is_warned_of && node->verdict.last.round > node->denied_in_round) {
         node->is_warned_of = true;
-        LOG(WARNING,
-            denial == DENIED_BY_FENCE ? "primary refused, a higher timeline was seen"
-                                      : "writable node that is not the primary",
+        LOG(WARNING, "writable node that is not the primary",
             TEXT("cluster", cluster->config->name), TEXT("node", node->config->name),
             NUMBER("timeline", node->verdict.timeline),
             NUMBER("highest_timeline", cluster->election.fence),

@@ -104,7 +104,8 @@ static void describe(struct sample *sample)
     if (sample->timeline != 0)
         n += snprintf(sample->said + n, sizeof sample->said - (size_t)n, " timeline %u",
                       sample->timeline);
-    snprintf(sample->said + n, sizeof sample->said - (size_t)n, "%s%s%s",
+    snprintf(sample->said + n, sizeof sample->said - (size_t)n, "%s%s%s%s",
+             sample->is_noloadbalance ? ", noloadbalance" : "",
              sample->is_paused ? ", paused" : "",
              sample->is_unlocked ? ", nobody holds the lock" : "",
              sample->is_failsafe ? ", failsafe" : "");

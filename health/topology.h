@@ -26,9 +26,11 @@ enum node_role {
 };
 
 /* What all threads share about one node, beyond topologies: how many sessions it has. */
+#define LOAD_SHARES 64
 struct node_load {
     atomic_uint references;
     atomic_uint n_sessions;
+    atomic_uint shares[LOAD_SHARES]; /* of those sessions, by whom they were opened for */
 };
 struct node_load *node_load_new(void) MUST_CHECK;
 struct node_load *node_load_hold(struct node_load *load);

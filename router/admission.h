@@ -6,11 +6,12 @@
  * served (a listener that is full does not hold up the others). The worker that has the
  * client reads its first packet meanwhile, so that a refusal can be worded.
  *
- * Thread: control, but for the members of a ticket that are marked as the worker's.
+ * Thread: control, but for the members that are marked as the workers'.
  */
 #ifndef ROUTER_ADMISSION_H
 #define ROUTER_ADMISSION_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "core/address.h"
@@ -27,6 +28,9 @@ struct gate {
     unsigned n_present; /* admitted and in line */
     unsigned n_present_max;
     uint64_t n_total;
+    /* Kept by all workers together. */
+    atomic_uint n_sessions;
+    atomic_uint n_waiting;
 };
 
 struct ticket {

@@ -269,9 +269,42 @@ static void drop_next(struct next_door *next, size_t n)
     memory_free(next);
 }
 
+static bool has_share(const struct list *list, unsigned share)
+{
+    LIST_EACH(item, list)
+    {
+        if (CONTAINER_OF(item, struct door, in_doors)->share == share)
+            return true;
+    }
+    return false;
+}
+
+/* `skip`: as many are given to doors that are not in a list yet. */
+static unsigned free_share(const struct doors *doors, unsigned skip)
+{
+    for (unsigned share = 0; share < LOAD_SHARES; share++)
+        if (!has_share(&doors->open, share) && !has_share(&doors->shut, share) &&
+            skip-- == 0)
+            return share;
+    return LOAD_SHARES - 1; /* a page's count of sessions is off then, and nothing else */
+}
+
+static struct door *new_door(struct doors *doors, unsigned n_new)
+{
+    struct door *door = memory_zeroed(sizeof *door);
+
+    if (door == NULL)
+        return NULL;
+    door->doors = doors;
+    door->share = free_share(doors, n_new);
+    list_init(&door->doorways);
+    return door;
+}
+
 static struct next_door *prepare_next(struct doors *doors, struct config *config)
 {
     struct next_door *next = memory_zeroed(config->n_listeners * sizeof *next);
+    unsigned n_new = 0;
 
     for (size_t i = 0; next != NULL && i < config->n_listeners; i++) {
         const struct listener_config *settings = &config->listeners[i];
@@ -280,17 +313,13 @@ static struct next_door *prepare_next(struct doors *doors, struct config *config
         next[i].door = find_door(&doors->open, settings->name);
         if (next[i].door == NULL)
             next[i].door = find_door(&doors->shut, settings->name);
-        if (next[i].door == NULL) {
-            next[i].door = memory_zeroed(sizeof *next[i].door);
-            if (next[i].door != NULL) {
-                next[i].door->doors = doors;
-                list_init(&next[i].door->doorways);
-            }
-        }
+        if (next[i].door == NULL)
+            next[i].door = new_door(doors, n_new++);
         if (next[i].listener == NULL || next[i].door == NULL) {
             drop_next(next, i + 1);
             return NULL;
         }
+        next[i].listener->share = next[i].door->share;
     }
     return next;
 }

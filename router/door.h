@@ -11,6 +11,7 @@
 
 #include "core/loop.h"
 #include "core/text.h"
+#include "health/topology.h"
 #include "router/admission.h"
 #include "router/listener.h"
 
@@ -27,6 +28,7 @@ struct doorway {
 struct door {
     struct link in_doors;
     struct doors *doors;
+    unsigned share; /* no other door's, while there are enough of them */
     struct gate gate;
     struct listener *listener; /* held; of the newest configuration */
     struct list doorways;

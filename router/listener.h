@@ -16,6 +16,7 @@
 struct listener {
     atomic_uint references;
     atomic_uint turn; /* grows with each routing, for round robin over all workers */
+    unsigned share;   /* its place in the shares of a node_load */
     struct config *config;
     const struct listener_config *settings;
     struct tcp_settings tcp;

@@ -130,32 +130,52 @@ static struct tally *tally_of(struct client *client, uint32_t node_id)
     return tally_get(&client->worker->tallies, client->listener->settings->name, node_id);
 }
 
-static void count_session(struct client *client, const struct server *server)
+/* One more of what all workers count together; a worker keeps the most that it has seen.
+ */
+static void count_up(atomic_uint *now, uint64_t *most)
 {
-    struct tally *tally = client->tally = tally_of(client, server->node_id);
-    uint64_t now_ns = client->worker->loop->now_ns;
-    uint64_t took_us = (now_ns - client->connecting_at_ns) / 1000;
-    uint64_t now = atomic_load_explicit(&server->load->n_sessions, memory_order_relaxed);
+    unsigned n = atomic_fetch_add_explicit(now, 1, memory_order_relaxed) + 1;
 
-    if (tally == NULL)
+    if (n > *most)
+        *most = n;
+}
+
+static void count_session(struct client *client)
+{
+    struct worker *worker = client->worker;
+    struct tally *tally = tally_of(client, client->server->node_id);
+    struct tally *front = tally_of(client, 0);
+    uint64_t took_us = (worker->loop->now_ns - client->connecting_at_ns) / 1000;
+
+    if (tally == NULL || front == NULL)
         return;
+    client->tally = tally;
+    count_up(&client->server->load->shares[client->listener->share],
+             &tally->sessions_max);
+    count_up(&client->ticket->gate->n_sessions, &front->sessions_max);
     tally->sessions_now++;
     tally->sessions_total++;
-    if (now > tally->sessions_max)
-        tally->sessions_max = now;
     tally->connect_us_total += took_us;
     if (took_us > tally->connect_us_max)
         tally->connect_us_max = took_us;
-    tally->last_session_s = now_ns / 1000000000u;
+    tally->last_session_s = worker->loop->now_ns / 1000000000u;
+}
+
+static void count_session_end(struct client *client)
+{
+    if (client->tally == NULL)
+        return;
+    client_count_bytes(client);
+    atomic_fetch_sub_explicit(&client->server->load->shares[client->listener->share], 1,
+                              memory_order_relaxed);
+    atomic_fetch_sub_explicit(&client->ticket->gate->n_sessions, 1, memory_order_relaxed);
+    client->tally->sessions_now--;
+    client->tally = NULL;
 }
 
 void session_drop_server(struct client *client, bool reset)
 {
-    if (client->tally != NULL) {
-        client_count_bytes(client);
-        client->tally->sessions_now--;
-        client->tally = NULL;
-    }
+    count_session_end(client);
     if (client->key != NULL) {
         cancel_keys_remove(client->worker->cancel_keys, client->key);
         client->key = NULL;
@@ -205,7 +225,7 @@ static void on_open(struct server *server)
 {
     struct client *client = server->owner;
 
-    count_session(client, server);
+    count_session(client);
     server->stream.events = &server_stream_events;
     server->stream.owner = client;
     session_send_first_packet(client);

@@ -311,18 +311,17 @@ static void on_retry(struct ev_loop *ev, ev_timer *timer, int events)
         ev_timer_stop(ev, timer);
 }
 
-static struct tally *front_of(struct worker *worker, const struct client *client)
-{
-    return tally_get(&worker->tallies, client->listener->settings->name, 0);
-}
-
 void worker_wait(struct worker *worker, struct client *client)
 {
-    struct tally *front = front_of(worker, client);
+    unsigned n = atomic_fetch_add_explicit(&client->ticket->gate->n_waiting, 1,
+                                           memory_order_relaxed) +
+                 1;
+    struct tally *front =
+        tally_get(&worker->tallies, client->listener->settings->name, 0);
 
     list_append(&worker->line, &client->in_line);
-    if (front != NULL && ++front->waiting_now > front->waiting_max)
-        front->waiting_max = front->waiting_now;
+    if (front != NULL && n > front->waiting_max)
+        front->waiting_max = n;
     if (!ev_is_active(&worker->retry)) {
         ev_timer_set(&worker->retry, RETRY_S, RETRY_S);
         ev_timer_start(worker->loop->ev, &worker->retry);
@@ -331,9 +330,6 @@ void worker_wait(struct worker *worker, struct client *client)
 
 void worker_stop_waiting(struct worker *worker, struct client *client)
 {
-    struct tally *front = front_of(worker, client);
-
     list_remove(&worker->line, &client->in_line);
-    if (front != NULL)
-        front->waiting_now--;
+    atomic_fetch_sub_explicit(&client->ticket->gate->n_waiting, 1, memory_order_relaxed);
 }

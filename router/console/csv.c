@@ -18,6 +18,8 @@ static const char *const column_names[COLUMN_COUNT] = {
 /* What HAProxy puts into `type`. */
 enum row_type { ROW_FRONTEND = 0, ROW_BACKEND = 1, ROW_SERVER = 2 };
 
+static const char *const modes[] = {[MODE_TCP] = "tcp"};
+
 struct row {
     char cells[COLUMN_COUNT][96];
 };
@@ -68,7 +70,7 @@ static void begin_row(struct row *row, const struct overview_listener *listener,
     set_number(row, COLUMN_pid, 1);
     set_number(row, COLUMN_iid, listener_number + 1);
     set_number(row, COLUMN_type, type);
-    set(row, COLUMN_mode, "tcp");
+    set(row, COLUMN_mode, "%s", modes[listener->settings->mode]);
 }
 
 /* STOP: it accepts nobody any more, and some are still inside. */
@@ -145,21 +147,21 @@ const char *view_status(const struct overview_server *server)
 }
 
 /* HAProxy's codes of check results (management.txt, check_status). */
-static const char *check_code(const struct node_report *report)
+static const char *check_code(const struct node_report *report, enum check_kind check)
 {
-    bool http = report->http_status != 0 || strcmp(report->source, "patroni") == 0;
+    bool asks = check != CHECK_TCP; /* a question, beyond the connection */
 
     switch (report->outcome) {
     case REPORT_NONE:
         return "INI";
     case REPORT_OK:
-        return http ? "L7OK" : "L4OK";
+        return asks ? "L7OK" : "L4OK";
     case REPORT_WRONG:
         return "L7STS";
     case REPORT_REFUSED:
         return "L4CON";
     case REPORT_TIMEOUT:
-        return http ? "L7TOUT" : "L4TOUT";
+        return asks ? "L7TOUT" : "L4TOUT";
     }
     UNREACHABLE();
 }
@@ -190,7 +192,8 @@ static void print_server(const struct overview *overview, size_t i, size_t j,
     set_number(&row, COLUMN_chkdown, report->n_downs);
     set_number(&row, COLUMN_lastchg, seconds_since(overview, report->changed_at_ms));
     set_number(&row, COLUMN_downtime, report->down_ms / 1000);
-    set(&row, COLUMN_check_status, "%s", check_code(report));
+    set(&row, COLUMN_check_status, "%s",
+        check_code(report, overview->listeners[i].settings->to->check));
     if (report->http_status != 0)
         set_number(&row, COLUMN_check_code, (uint64_t)report->http_status);
     set_number(&row, COLUMN_check_duration, report->duration_ms);
@@ -221,7 +224,8 @@ static void print_backend(const struct overview *overview, size_t i, struct text
     begin_row(&row, listener, "BACKEND", ROW_BACKEND, i);
     set_number(&row, COLUMN_sid, 0);
     set_traffic(&row, overview, &listener->sum);
-    set_number(&row, COLUMN_qcur, listener->front.waiting_now);
+    set_number(&row, COLUMN_smax, listener->front.sessions_max);
+    set_number(&row, COLUMN_qcur, listener->door->gate.n_waiting);
     set_number(&row, COLUMN_qmax, listener->front.waiting_max);
     set_number(&row, COLUMN_dreq, listener->front.refused);
     set(&row, COLUMN_status, "%s", n_up > 0 ? "UP" : "DOWN");

@@ -161,7 +161,7 @@ static void add_listener(const struct overview *overview,
         ". %u clients, %u at most, %llu since start; %llu waiting, %llu refused.</p>\n",
         listener->door->gate.n_present, listener->door->gate.n_present_max,
         (unsigned long long)listener->door->gate.n_total,
-        (unsigned long long)listener->front.waiting_now,
+        (unsigned long long)listener->door->gate.n_waiting,
         (unsigned long long)listener->front.refused);
     text_add(out, "<div><table>");
     add_head(out, heads, COUNT_OF(heads), 6);

@@ -73,23 +73,24 @@ static void answer_line(struct web_request *request, unsigned status, const char
     text_clear(&body);
 }
 
-static void answer_page(struct web_request *request, enum page page,
-                        const struct overview *overview)
+/* Made once for all who wait for it. */
+static void answer_all_of(struct pages *pages, enum page page,
+                          void (*view)(const struct overview *overview, struct text *out),
+                          const char *content_type, const struct overview *overview)
 {
     struct text body;
 
     text_init(&body, PAGE_BYTES_MAX);
-    if (page == PAGE_CSV)
-        view_csv(overview, &body);
-    else
-        view_page(overview, &body);
-    if (body.overflowed)
-        answer_line(request, 500, "out of memory");
-    else
-        web_answer(request, 200,
-                   page == PAGE_CSV ? "text/plain; charset=utf-8"
-                                    : "text/html; charset=utf-8",
-                   &body);
+    for (unsigned i = 0; i < pages->n_waiting; i++) {
+        if (pages->waiting[i].page != page)
+            continue;
+        if (body.length == 0)
+            view(overview, &body);
+        if (body.overflowed)
+            answer_line(pages->waiting[i].request, 500, "out of memory");
+        else
+            web_answer(pages->waiting[i].request, 200, content_type, &body);
+    }
     text_clear(&body);
 }
 
@@ -120,8 +121,8 @@ static void on_home(struct message *message, void *receiver)
     pages->source->describe(pages->arg, &overview);
     if (!gather->is_incomplete &&
         overview_take(&overview, pages->doors, pages->monitor)) {
-        for (unsigned i = 0; i < pages->n_waiting; i++)
-            answer_page(pages->waiting[i].request, pages->waiting[i].page, &overview);
+        answer_all_of(pages, PAGE_HTML, view_page, "text/html; charset=utf-8", &overview);
+        answer_all_of(pages, PAGE_CSV, view_csv, "text/plain; charset=utf-8", &overview);
         pages->n_waiting = 0;
         overview_clear(&overview);
     }

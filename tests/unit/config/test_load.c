@@ -215,6 +215,10 @@ Test(load, reports_each_mistake_with_its_line)
         {"[frontend x]\nbind = \"*:1\n" CLUSTER LISTENER,
          "t.ini:1: unknown section [frontend x]; expected " SECTIONS "\n"},
         {"[]\n" CLUSTER LISTENER, "t.ini:1: unknown section []; expected " SECTIONS "\n"},
+        {"[cluster main\nnodes = x\n" LISTENER,
+         "t.ini:1: a ']' is missing; expected [section]\n"},
+        {CLUSTER "[listener rw\nbind = x\n",
+         "t.ini:3: a ']' is missing; expected [section]\n"},
         {"[databases]\na = b\n" CLUSTER LISTENER,
          "t.ini:1: [databases] is for pooling, which this version does not do; "
          "expected " SECTIONS "\n"},

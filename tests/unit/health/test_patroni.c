@@ -93,8 +93,10 @@ Test(patroni, reads_what_newer_versions_add)
     cr_expect(sample.is_failsafe);
     cr_expect(sample.is_noloadbalance);
     cr_expect_str_eq(sample.name, "pg-2");
-    cr_expect_str_eq(sample.said, "503 running replica timeline 7, paused, nobody holds "
-                                  "the lock, failsafe");
+    cr_expect_str_eq(
+        sample.said,
+        "503 running replica timeline 7, noloadbalance, paused, nobody holds "
+        "the lock, failsafe");
 }
 
 Test(patroni, a_200_outlives_the_server)

@@ -640,7 +640,7 @@ Test(session, waits_for_a_primary_and_goes_there_at_once)
     visit_saying(&first);
     house_turn(&house, 10);
     expect_state(CLIENT_WAITING);
-    cr_expect_eq(house_tally(&house, 0, 0).waiting_now, 1);
+    cr_expect_eq(house.gate.n_waiting, 1);
     cr_expect_eq(visitor.peer.n_heard, 0, "nothing is answered before");
     house_turn_until(&house, &never, 250);
     cr_expect_eq(house.n_waiting, 1, "control is told");
@@ -649,7 +649,7 @@ Test(session, waits_for_a_primary_and_goes_there_at_once)
     tell(with_primary(2));
     house_turn(&house, 15);
     expect_state(CLIENT_ACTIVE);
-    cr_expect_eq(house_tally(&house, 0, 0).waiting_now, 0);
+    cr_expect_eq(house.gate.n_waiting, 0);
     cr_expect_eq(house_tally(&house, 0, 0).waiting_max, 1);
     house_turn_until(&house, &never, 250);
     cr_expect_eq(house.n_waiting, 0, "and that it is over");
@@ -692,7 +692,7 @@ Test(session, a_place_for_a_client_that_is_gone_goes_back)
     house_admit(&visitor);
     house_turn(&house, 5);
     cr_expect_eq(house.n_admissions_missed, 1);
-    cr_expect_eq(house_tally(&house, 0, 0).waiting_now, 0);
+    cr_expect_eq(house.gate.n_waiting, 0);
 }
 
 /* ---- the topology changes ------------------------------------------------------------
