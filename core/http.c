@@ -203,6 +203,7 @@ static size_t on_body(char *bytes, size_t one, size_t n, void *arg)
     return request->body.overflowed ? 0 : n;
 }
 
+/* The type is libcurl's. NOLINTNEXTLINE(readability-non-const-parameter) */
 static size_t on_head(char *bytes, size_t one, size_t n, void *arg)
 {
     struct http_request *request = arg;

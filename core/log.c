@@ -11,6 +11,8 @@
 #define QUEUE_BYTES (1u << 20)
 #define LIMIT_WINDOW_MS 10000
 #define LIMIT_BURST 10
+/* Who reads the log may stand still: the program ends all the same. */
+#define STOP_PATIENCE_S 2
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
@@ -58,23 +60,48 @@ static void line_add(struct line *line, const char *text)
         line_add_byte(line, *text++);
 }
 
-/* Control characters would let a peer forge lines: they are escaped in both formats. */
+/* Length of the well-formed UTF-8 sequence at `text` (RFC 3629, 4), 0 when there is none.
+ */
+static unsigned utf8_length(const unsigned char *text)
+{
+    unsigned n = text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : 4;
+
+    if (text[0] < 0x80)
+        return 1;
+    if (text[0] > 0xf4 || (text[0] == 0xe0 && text[1] < 0xa0) ||
+        (text[0] == 0xed && text[1] > 0x9f) || (text[0] == 0xf0 && text[1] < 0x90) ||
+        (text[0] == 0xf4 && text[1] > 0x8f))
+        return 0;
+    for (unsigned i = 1; i < n; i++)
+        if ((text[i] & 0xc0) != 0x80)
+            return 0;
+    return n;
+}
+
+/* Control characters would let a peer forge lines, and bytes that are not UTF-8 would
+ * spoil a JSON line: they are escaped in both formats. */
 static void line_add_escaped(struct line *line, const char *text)
 {
     char code[8];
 
-    for (; *text != '\0' && line_room(line) >= LONGEST_ESCAPE; text++) {
+    while (*text != '\0' && line_room(line) >= LONGEST_ESCAPE) {
         unsigned char byte = (unsigned char)*text;
+        unsigned n = utf8_length((const unsigned char *)text);
 
-        if (byte == '"' || byte == '\\') {
+        if (n == 0) {
+            line_add(line, "\\ufffd");
+            n = 1;
+        } else if (byte == '"' || byte == '\\') {
             line_add_byte(line, '\\');
             line_add_byte(line, *text);
         } else if (byte < 0x20 || byte == 0x7f) {
             snprintf(code, sizeof code, "\\u%04x", byte);
             line_add(line, code);
         } else {
-            line_add_byte(line, *text);
+            for (unsigned i = 0; i < n; i++)
+                line_add_byte(line, text[i]);
         }
+        text += n;
     }
 }
 
@@ -91,10 +118,13 @@ static bool is_plain_word(const char *text)
 {
     if (*text == '\0')
         return false;
-    for (; *text != '\0'; text++)
-        if ((unsigned char)*text <= ' ' || *text == '"' || *text == '\\' ||
-            *text == '=' || *text == 0x7f)
+    while (*text != '\0') {
+        unsigned n = utf8_length((const unsigned char *)text);
+
+        if (n == 0 || (unsigned char)*text <= ' ' || strchr("\"\\=\x7f", *text) != NULL)
             return false;
+        text += n;
+    }
     return true;
 }
 
@@ -276,13 +306,17 @@ bool log_start(void)
 
 void log_stop(void)
 {
+    struct timespec patience;
+
     if (!queue.runs)
         return;
     pthread_mutex_lock(&queue.lock);
     queue.stops = true;
     pthread_cond_signal(&queue.filled);
     pthread_mutex_unlock(&queue.lock);
-    pthread_join(queue.thread, NULL);
+    clock_gettime(CLOCK_REALTIME, &patience);
+    patience.tv_sec += STOP_PATIENCE_S;
+    (void)pthread_timedjoin_np(queue.thread, NULL, &patience);
     queue.runs = false;
 }
 
@@ -297,7 +331,8 @@ enum log_level log_verbosity(void)
     return (enum log_level)atomic_load_explicit(&verbosity, memory_order_relaxed);
 }
 
-bool log_limit_allows(struct log_limit *limit, uint64_t now_ms, uint32_t *missed)
+static bool limit_allows_locked(struct log_limit *limit, uint64_t now_ms,
+                                uint32_t *missed)
 {
     if (now_ms - limit->window_began_ms >= LIMIT_WINDOW_MS) {
         limit->window_began_ms = now_ms;
@@ -311,4 +346,14 @@ bool log_limit_allows(struct log_limit *limit, uint64_t now_ms, uint32_t *missed
     *missed = limit->n_missed;
     limit->n_missed = 0;
     return true;
+}
+
+bool log_limit_allows(struct log_limit *limit, uint64_t now_ms, uint32_t *missed)
+{
+    bool allows;
+
+    pthread_mutex_lock(&queue.lock);
+    allows = limit_allows_locked(limit, now_ms, missed);
+    pthread_mutex_unlock(&queue.lock);
+    return allows;
 }

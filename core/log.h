@@ -54,8 +54,8 @@ struct log_field {
 /* Fields end with a zeroed one. `event` is a few constant words. */
 void log_write(enum log_level level, const char *event, const struct log_field *fields);
 
-/* Lets through `burst` events per `window_ms`, counts the rest. One object per place
- * and kind of event, owned by one thread:
+/* Lets through ten events in ten seconds and counts the rest. One object per kind of
+ * event, for all threads that log it:
  *
  *   if (log_limit_allows(&limit, now_ms, &missed))
  *       LOG(WARNING, "...", NUMBER("repeats_left_out", missed));
@@ -73,7 +73,7 @@ enum log_level log_verbosity(void);
 
 /* Starts the writer's thread; false when it cannot be made. */
 bool log_start(void) MUST_CHECK;
-/* Writes what is queued, ends the thread. */
+/* Writes what is queued, as far as somebody takes it, and ends the thread. */
 void log_stop(void);
 
 #endif

@@ -13,23 +13,36 @@ struct mailbox {
     ev_async wake;
 };
 
-/* libev folds several wake-ups into one, so each one empties the queue. */
-bool mailbox_drain(struct mailbox *mailbox)
+/* Delivered in one go: others wait in the loop too. */
+#define MESSAGES_PER_ITERATION 64
+
+static struct message *take_first(struct mailbox *mailbox)
 {
-    struct message *first, *message;
+    struct message *message;
 
     pthread_mutex_lock(&mailbox->lock);
-    first = message = mailbox->first;
-    mailbox->first = mailbox->last = NULL;
+    message = mailbox->first;
+    if (message != NULL)
+        mailbox->first = message->next;
+    if (mailbox->first == NULL)
+        mailbox->last = NULL;
     pthread_mutex_unlock(&mailbox->lock);
+    return message;
+}
 
-    while (message != NULL) {
-        struct message *next = message->next;
+bool mailbox_drain(struct mailbox *mailbox)
+{
+    struct message *message;
+    unsigned n = 0;
 
+    while (n < MESSAGES_PER_ITERATION && (message = take_first(mailbox)) != NULL) {
         message->deliver(message, mailbox->receiver);
-        message = next;
+        n++;
     }
-    return first != NULL;
+    /* libev folds several wake-ups into one, so who leaves some behind wakes itself. */
+    if (n == MESSAGES_PER_ITERATION)
+        ev_async_send(mailbox->loop->ev, &mailbox->wake);
+    return n > 0;
 }
 
 static void on_wake(struct ev_loop *ev, ev_async *wake, int events)

@@ -22,9 +22,9 @@ struct message {
 struct mailbox *mailbox_new(struct loop *loop, void *receiver) MUST_CHECK;
 /* Must be empty, and nobody may post any more. NULL is fine. */
 void mailbox_free(struct mailbox *mailbox);
-/* Delivers what is in it now; the loop does so by itself while it runs. True when there
- * was something. For the end, when the threads are gone and messages are still under way.
- */
+/* Delivers some of what is in it; the loop does so by itself while it runs. True when
+ * there was something. For the end, when the threads are gone and messages are still
+ * under way. */
 bool mailbox_drain(struct mailbox *mailbox);
 
 /* Any thread. Never fails, never blocks for longer than a few instructions. */

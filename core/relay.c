@@ -65,10 +65,12 @@ static void on_failed(struct stream *stream, enum stream_failure why)
     struct stream *other = other_end(relay, stream);
 
     relay->failure = why;
-    if (!stream_is_open(other) || !stream_is_sending(other))
+    if (!stream_is_open(other) || !stream_is_sending(other)) {
         pass_on_failure(relay, stream);
-    else
+    } else {
         stream_want(other, false); /* nobody takes what it says any more */
+        relay->events->on_half_end(relay, end_of(relay, stream));
+    }
 }
 
 static void on_open(struct stream *stream)

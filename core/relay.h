@@ -15,7 +15,9 @@
 struct relay;
 
 struct relay_events {
-    /* One end has said that it sends no more; the other way goes on. */
+    /* One end has said that it sends no more, and the other way goes on; or it has failed
+     * (is not open any more), and the other is still being sent what had arrived before.
+     */
     void (*on_half_end)(struct relay *relay, unsigned end);
     /* Both ways have ended and all was sent: close both streams. */
     void (*on_end)(struct relay *relay);

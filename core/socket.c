@@ -1,8 +1,10 @@
 #include "core/socket.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -153,13 +155,6 @@ void socket_tune(int fd, const struct tcp_settings *settings)
         set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, settings->keepintvl_s);
     if (settings->keepcnt > 0)
         set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, settings->keepcnt);
-    if (settings->user_timeout_ms > 0)
-        socket_set_user_timeout(fd, settings->user_timeout_ms);
-}
-
-void socket_set_user_timeout(int fd, int user_timeout_ms)
-{
-    set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, user_timeout_ms);
 }
 
 void socket_reset_on_close(int fd)
@@ -169,14 +164,19 @@ void socket_reset_on_close(int fd)
     (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 
-bool socket_peer_vanished(int fd, int for_ms)
+enum socket_peer socket_look(int fd, int for_ms)
 {
     struct tcp_info info;
     socklen_t length = sizeof info;
+    int n_unacknowledged;
 
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
-        return false;
-    return (info.tcpi_probes >= UNANSWERED_PROBES ||
-            info.tcpi_retransmits >= UNANSWERED_PROBES) &&
-           info.tcpi_last_ack_recv >= (uint32_t)for_ms;
+    if (ioctl(fd, SIOCOUTQ, &n_unacknowledged) != 0 || n_unacknowledged == 0 ||
+        getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
+        return PEER_HAS_ALL; /* as far as can be known: a unix socket's is on this machine
+                              */
+    if ((info.tcpi_probes >= UNANSWERED_PROBES ||
+         info.tcpi_retransmits >= UNANSWERED_PROBES) &&
+        info.tcpi_last_ack_recv >= (uint32_t)for_ms)
+        return PEER_VANISHED;
+    return PEER_OWES;
 }

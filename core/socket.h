@@ -14,7 +14,6 @@ struct tcp_settings {
     int keepidle_s;
     int keepintvl_s;
     int keepcnt;
-    int user_timeout_ms;
 };
 
 /* Most sockets that one endpoint can need: "*" is an IPv4 and an IPv6 one. */
@@ -36,11 +35,19 @@ int socket_accept(int listening, struct address *peer);
 int socket_connect(const struct address *address);
 /* TCP_NODELAY and the settings; does nothing to a unix socket. */
 void socket_tune(int fd, const struct tcp_settings *settings);
-void socket_set_user_timeout(int fd, int user_timeout_ms);
 /* The next close sends RST instead of FIN. */
 void socket_reset_on_close(int fd);
-/* True when the peer of a blocked connection has left several of the kernel's questions
- * unanswered for at least `for_ms`: it has vanished, it is not merely slow. */
-bool socket_peer_vanished(int fd, int for_ms);
+/* What a peer has made of the bytes that it was sent. */
+enum socket_peer {
+    PEER_HAS_ALL,  /* all of them are acknowledged */
+    PEER_OWES,     /* some are not: it is slow, or they are on their way */
+    PEER_VANISHED, /* it has left several of the kernel's questions about them unanswered
+                    */
+};
+/* Vanished is who has given no sign of life for `for_ms`; one that takes nothing but
+ * answers is slow, which is its right. The kernel's own TCP_USER_TIMEOUT does not tell
+ * the two apart while the peer's window is closed: it counts from the first probe,
+ * answered or not. */
+enum socket_peer socket_look(int fd, int for_ms);
 
 #endif

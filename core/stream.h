@@ -56,6 +56,7 @@ struct stream_ops {
     void (*end)(struct stream *stream);
     void (*close)(struct stream *stream, bool reset);
     void (*detach)(struct stream *stream);
+    enum socket_peer (*look)(const struct stream *stream, int for_ms);
     bool splices; /* brings and takes buffers in pipes */
 };
 
@@ -67,19 +68,18 @@ struct stream {
     struct buffer *first_out; /* handed over and not gone yet */
     struct buffer *last_out;
     ev_io watcher;
-    struct deadline stall; /* runs while the peer does not take what we send */
     void (*on_detached)(struct stream *stream, int fd); /* NULL: not asked for */
     enum stream_failure connect_failure; /* of a connect that failed at once */
-    int user_timeout_ms;
-    uint8_t full_reads;     /* in a row: two make a bulk transfer */
-    bool wants_bytes : 1;   /* the owner's wish */
-    bool may_splice : 1;    /* the owner does not look into the bytes */
-    bool is_connecting : 1; /* until on_open or on_failed */
-    bool has_ended : 1;     /* the peer's side */
-    bool is_ending : 1;     /* ours: FIN behind the last byte */
+    uint8_t full_reads;                  /* in a row: two make a bulk transfer */
+    bool wants_bytes : 1;                /* the owner's wish */
+    bool may_splice : 1;                 /* the owner does not look into the bytes */
+    bool is_connecting : 1;              /* until on_open or on_failed */
+    bool has_ended : 1;                  /* the peer's side */
+    bool is_ending : 1;                  /* ours: FIN behind the last byte */
     bool end_sent : 1;
-    bool send_failed : 1; /* what the peer had sent before is still to be read */
-    bool is_slow : 1; /* the peer answers and takes nothing: TCP_USER_TIMEOUT is off */
+    bool send_failed : 1; /* what the peer had sent before is still read, if it is wanted
+                           */
+    bool is_woken : 1;    /* its callback runs soon, whatever the descriptor says */
 };
 
 /* Wraps a connected socket, which is the stream's from now on. */
@@ -120,6 +120,13 @@ static inline bool stream_is_sending(const struct stream *stream)
 
 /* We send no more: FIN behind what is pending. Bytes may still arrive. */
 void stream_end(struct stream *stream);
+/* What became of the bytes that were sent: see socket_look(). To be asked now and then,
+ * since it costs a system call or two. */
+static inline enum socket_peer stream_look(const struct stream *stream, int for_ms)
+{
+    return stream->ops->look(stream, for_ms);
+}
+
 /* Lets go of it: what is pending is lost; `reset` sends RST instead of FIN. Closing a
  * stream that is not open does nothing. */
 void stream_close(struct stream *stream);

@@ -35,16 +35,19 @@ static void settle(struct stream *stream)
                        ? stream->watcher.events & (EV_READ | EV_WRITE)
                        : 0))
         return;
-    ev_io_stop(stream->loop->ev, &stream->watcher);
+    ev_io_stop(stream->loop->ev, &stream->watcher); /* forgets what was fed, too */
     if (events != 0) {
         ev_io_set(&stream->watcher, stream->watcher.fd, events);
         ev_io_start(stream->loop->ev, &stream->watcher);
     }
+    if (stream->is_woken)
+        ev_feed_event(stream->loop->ev, &stream->watcher, EV_CUSTOM);
 }
 
 /* Has on_io run in this iteration or the next, so that no callback comes from a call. */
 static void wake(struct stream *stream)
 {
+    stream->is_woken = true;
     ev_feed_event(stream->loop->ev, &stream->watcher, EV_CUSTOM);
 }
 
@@ -57,7 +60,6 @@ static void drop_outbox(struct stream *stream)
         buffer_give(buffer);
     }
     stream->last_out = NULL;
-    deadline_cancel(&stream->stall);
 }
 
 static void epoll_close(struct stream *stream, bool reset)
@@ -119,34 +121,6 @@ static enum progress write_some(struct stream *stream, struct buffer *buffer)
     return buffer_unread(buffer) == 0 ? ALL : SOME;
 }
 
-/* A peer that takes nothing is either slow, which is its right, or gone. The kernel's
- * TCP_USER_TIMEOUT does not tell the two apart while the window is closed (it counts
- * from the first probe, answered or not), so for a slow one it is turned off and
- * the kernel's own count of unanswered probes decides. */
-static void on_stall(struct deadline *stall)
-{
-    struct stream *stream = CONTAINER_OF(stall, struct stream, stall);
-
-    if (socket_peer_vanished(stream->watcher.fd, stream->user_timeout_ms)) {
-        fail(stream, STREAM_VANISHED);
-        return;
-    }
-    if (!stream->is_slow) {
-        stream->is_slow = true;
-        socket_set_user_timeout(stream->watcher.fd, 0);
-    }
-    deadline_arm(stream->loop, stall, (uint64_t)stream->user_timeout_ms / 2, on_stall);
-}
-
-static void end_stall(struct stream *stream)
-{
-    deadline_cancel(&stream->stall);
-    if (stream->is_slow) {
-        stream->is_slow = false;
-        socket_set_user_timeout(stream->watcher.fd, stream->user_timeout_ms);
-    }
-}
-
 static void append_to_outbox(struct stream *stream, struct buffer *bytes)
 {
     bytes->next = NULL;
@@ -155,9 +129,6 @@ static void append_to_outbox(struct stream *stream, struct buffer *bytes)
     else
         stream->first_out = bytes;
     stream->last_out = bytes;
-    if (stream->user_timeout_ms > 1 && !deadline_is_armed(&stream->stall))
-        deadline_arm(stream->loop, &stream->stall, (uint64_t)stream->user_timeout_ms / 2,
-                     on_stall);
 }
 
 static void break_sending(struct stream *stream)
@@ -260,7 +231,6 @@ static void on_writable(struct stream *stream)
             break;
         }
     }
-    end_stall(stream);
     send_end(stream);
     stream->events->on_sent(stream);
 }
@@ -325,6 +295,8 @@ static void on_io(struct ev_loop *ev, ev_io *watcher, int events)
     struct stream *stream = CONTAINER_OF(watcher, struct stream, watcher);
 
     (void)ev;
+    if (events & EV_CUSTOM)
+        stream->is_woken = false;
     if (stream->is_connecting) {
         finish_connecting(stream);
     } else {
@@ -333,7 +305,8 @@ static void on_io(struct ev_loop *ev, ev_io *watcher, int events)
         if (events & (EV_READ | EV_CUSTOM) && stream_is_open(stream) &&
             stream->wants_bytes && !stream->has_ended)
             on_readable(stream);
-        if (stream_is_open(stream) && stream->send_failed && stream->has_ended)
+        if (stream_is_open(stream) && stream->send_failed &&
+            (!stream->wants_bytes || stream->has_ended))
             fail(stream, STREAM_RESET);
         if (stream_is_open(stream) && stream->on_detached != NULL)
             finish_detaching(stream);
@@ -342,12 +315,18 @@ static void on_io(struct ev_loop *ev, ev_io *watcher, int events)
         settle(stream);
 }
 
+static enum socket_peer epoll_look(const struct stream *stream, int for_ms)
+{
+    return socket_look(stream->watcher.fd, for_ms);
+}
+
 static const struct stream_ops epoll_ops = {
     .settle = settle,
     .send = epoll_send,
     .end = epoll_end,
     .close = epoll_close,
     .detach = epoll_detach,
+    .look = epoll_look,
     .splices = true,
 };
 
@@ -360,7 +339,6 @@ static void open_stream(struct stream *stream, struct loop *loop, int fd,
         .events = events,
         .owner = owner,
         .loop = loop,
-        .user_timeout_ms = settings->user_timeout_ms,
     };
     ev_io_init(&stream->watcher, on_io, fd, 0);
     if (fd >= 0)

@@ -64,6 +64,6 @@ bool cluster_is_ready(const struct cluster *cluster); /* every node was asked on
 
 /* How node `i` looks from outside. `load` is borrowed. */
 void cluster_show_node(const struct cluster *cluster, size_t i,
-                       struct topology_node *node);
+                       struct topology_node *shown);
 
 #endif

@@ -34,15 +34,14 @@ struct inquiry {
     uint64_t began_ms;
 };
 
-/* Takes the probes with inquiry_clear(). They must have been made with `inquiry` as
- * argument and inquiry_on_sample() as callback. */
-void inquiry_on_sample(void *inquiry, const struct sample *sample);
+/* The callback of the inquiry's probes; their argument is the inquiry. */
+void inquiry_on_sample(void *arg, const struct sample *sample);
 /* `on_result` comes once, from the loop. Not while it runs. */
 void inquiry_start(struct inquiry *inquiry, const struct inquiry_plan *plan);
 bool inquiry_is_running(const struct inquiry *inquiry);
 /* No result will come; kept connections are closed. */
 void inquiry_stop(struct inquiry *inquiry);
-/* A zeroed one is fine. */
+/* Frees the probes, too. A zeroed one is fine. */
 void inquiry_clear(struct inquiry *inquiry);
 
 #endif

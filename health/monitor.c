@@ -163,10 +163,10 @@ void monitor_evidence(struct monitor *monitor, uint32_t node_id, enum evidence e
     }
 }
 
-void monitor_waiting(struct monitor *monitor, const char *name, unsigned n_waiting)
+void monitor_waiting(struct monitor *monitor, const char *cluster, unsigned n_waiting)
 {
     for (size_t i = 0; i < monitor->n_clusters; i++)
-        if (strcmp(monitor->clusters[i]->config->name, name) == 0)
+        if (strcmp(monitor->clusters[i]->config->name, cluster) == 0)
             cluster_set_waiting(monitor->clusters[i], n_waiting);
 }
 

@@ -38,13 +38,22 @@ const char *client_state_name(enum client_state state)
     return states[state].name;
 }
 
-static uint64_t idle_timeout_ms(const struct listener_config *settings)
+static uint64_t smaller_but_not_0(uint64_t a, uint64_t b)
 {
-    int64_t client_ms = settings->client_timeout, server_ms = settings->server_timeout;
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
 
-    if (client_ms == 0 || (server_ms != 0 && server_ms < client_ms))
-        return (uint64_t)server_ms;
-    return (uint64_t)client_ms;
+/* How often a session is looked at: whether it is idle for too long, or an end has
+ * vanished. */
+static uint64_t time_to_look_ms(const struct client *client)
+{
+    const struct listener_config *settings = client->listener->settings;
+    uint64_t idle_ms = smaller_but_not_0((uint64_t)settings->client_timeout,
+                                         (uint64_t)settings->server_timeout);
+
+    return smaller_but_not_0(
+        (idle_ms + IDLE_LOOKS - 1) / IDLE_LOOKS,
+        (uint64_t)(client->listener->config->main.tcp_user_timeout + 1) / 2);
 }
 
 /* What the client has left of client_login_timeout: waiting for a node is not its fault.
@@ -71,7 +80,7 @@ static uint64_t deadline_of(const struct client *client, enum client_wait wait)
     case WAIT_QUEUE:
         return (uint64_t)settings->queue_timeout;
     case WAIT_IDLE:
-        return (idle_timeout_ms(settings) + IDLE_LOOKS - 1) / IDLE_LOOKS;
+        return time_to_look_ms(client);
     case WAIT_LINGER:
         return LINGER_MS;
     case WAIT_NOT:
@@ -92,10 +101,14 @@ static void on_deadline(struct deadline *deadline)
         session_try_again(client);
         break;
     case WAIT_IDLE:
-        session_check_idle(client);
+        session_look(client);
         break;
     case WAIT_LINGER: /* has its reason already, unless it is a cancel request's */
-        client_close(client, CLOSE_CANCEL_DONE);
+        if (client->state == CLIENT_ENDING)
+            session_look(
+                client); /* it may be reading slowly what the server has said last */
+        else
+            client_close(client, CLOSE_CANCEL_DONE);
         break;
     case WAIT_NOT: /* the wait for a node has ended while one is being connected to */
         break;
@@ -176,6 +189,8 @@ static void log_session_end(const struct client *client, const char *address)
     LOG(INFO, "session ended", TEXT("client", address),
         TEXT("listener", client->listener->settings->name),
         TEXT("node", node_name(client)),
+        DECIMAL("waited_seconds",
+                (double)(client->began_at_ms - client->accepted_at_ms) / 1e3),
         DECIMAL("seconds", (double)(now_ms - client->began_at_ms) / 1e3),
         NUMBER("bytes_in", client->n_bytes[0]), NUMBER("bytes_out", client->n_bytes[1]),
         TEXT("reason", fact->name), TEXT("text", fact->text),
@@ -187,7 +202,7 @@ static void log_refusal(struct client *client, const char *address, const char *
     const struct close_fact *fact = &close_facts[client->reason];
     uint32_t missed;
 
-    if (!log_limit_allows(&client->worker->refusals_logged,
+    if (!log_limit_allows(client->worker->control.refusals_logged,
                           loop_now_ms(client->worker->loop), &missed))
         return;
     LOG(WARNING, "client refused", TEXT("client", address),

@@ -103,14 +103,17 @@ struct client {
     enum startup_kind first;  /* the packet that is being served */
     uint64_t tried;           /* nodes, as in route_request */
     uint64_t tried_in;        /* generation of the topology that `tried` speaks of */
+    uint64_t reconsidered_in; /* generation of the topology that it was judged by last */
     uint64_t accepted_at_ms;
     uint64_t wait_until_ms; /* end of the present wait for a node */
     uint64_t connecting_at_ns;
     uint64_t began_at_ms;     /* when bytes began to pass; 0 = not yet */
+    uint64_t looked_at_ns;    /* when session_look() was last here */
     uint32_t login_spent_ms;  /* of client_login_timeout, before it waited for a node */
     uint64_t n_bytes[2];      /* from the client, from the server */
     uint64_t n_counted[2];    /* of those, what is in the tallies */
     bool is_logged : 1;       /* how it ends */
+    bool is_owed : 1;         /* an end had bytes to acknowledge at the last look */
     bool waits_for_place : 1; /* while WAITING: max_client_conn or maxconn */
 };
 

@@ -15,8 +15,10 @@
 #include "router/door.h"
 #include "router/worker.h"
 
-/* Descriptors that are not sessions': listening sockets, probes, pages, pipes, loops. */
-#define DESCRIPTORS_KEPT 256u
+/* Descriptors that are not sessions': of pages, probes, listening sockets, loops; and of
+ * each worker's pipes. */
+#define DESCRIPTORS_KEPT 512u
+#define DESCRIPTORS_PER_WORKER 40u
 /* How long we do not accept when the system is out of descriptors. */
 #define ACCEPT_PAUSE_S 0.1
 
@@ -47,6 +49,7 @@ struct control {
     unsigned n_present_max; /* what the descriptors suffice for */
     struct list waiting;    /* of waiting_count */
     struct log_limit accepts_logged;
+    struct log_limit refusals_logged;
     ev_timer accept_pause;
     struct deadline shutdown;
     ev_signal signals[5];
@@ -403,17 +406,18 @@ static void watch_signals(struct control *control)
     }
 }
 
-static void raise_descriptor_limit(struct control *control)
+static void raise_descriptor_limit(struct control *control, unsigned n_workers)
 {
-    struct rlimit limit = {.rlim_cur = 2 * DESCRIPTORS_KEPT};
-    rlim_t kept;
+    struct rlimit limit = {.rlim_cur = 1024};
+    rlim_t kept = DESCRIPTORS_KEPT + n_workers * DESCRIPTORS_PER_WORKER;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &limit);
         (void)getrlimit(RLIMIT_NOFILE, &limit);
     }
-    kept = limit.rlim_cur / 2 < DESCRIPTORS_KEPT ? limit.rlim_cur / 2 : DESCRIPTORS_KEPT;
+    if (kept > limit.rlim_cur / 2)
+        kept = limit.rlim_cur / 2;
     control->n_present_max = (unsigned)((limit.rlim_cur - kept) / 2);
     if (control->n_present_max == 0)
         control->n_present_max = 1;
@@ -423,6 +427,7 @@ static bool make_workers(struct control *control, unsigned n)
 {
     const struct control_door door = {
         .mailbox = control->mailbox,
+        .refusals_logged = &control->refusals_logged,
         .on_client_gone = on_client_gone,
         .on_admission_missed = on_admission_missed,
         .on_evidence = on_evidence,
@@ -509,7 +514,8 @@ static void tear_down(struct control *control)
     config_release(control->config);
 }
 
-static void run(struct control *control)
+/* False when a thread could not be started. */
+static bool run(struct control *control)
 {
     unsigned n_started = 0;
 
@@ -528,6 +534,7 @@ static void run(struct control *control)
         worker_join(control->workers[i]);
     LOG(INFO, "loop ended", TEXT("thread", "control"),
         DECIMAL("longest_ms", loop_longest_iteration_ms(control->loop)));
+    return n_started == control->n_workers;
 }
 
 int control_run(struct config *config, const struct config_source *source)
@@ -537,7 +544,7 @@ int control_run(struct config *config, const struct config_source *source)
     bool ok;
 
     text_init(&errors, 64 * 1024);
-    raise_descriptor_limit(&control);
+    raise_descriptor_limit(&control, (unsigned)config->main.workers);
     ok = build(&control, config);
     if (!ok)
         text_add(&errors, "out of memory or descriptors\n");
@@ -546,7 +553,7 @@ int control_run(struct config *config, const struct config_source *source)
     text_clear(&errors);
     if (ok) {
         watch_signals(&control);
-        run(&control);
+        ok = run(&control);
     }
     tear_down(&control);
     return ok ? 0 : 1;

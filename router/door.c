@@ -11,7 +11,7 @@
 #define ACCEPTS_PER_ITERATION 64
 /* A socket that closes lets in no more than this of those who stand in the kernel's line.
  */
-#define LINE_MAX_CLIENTS 4096
+#define LINE_MAX_CLIENTS 256
 
 void doors_init(struct doors *doors, struct loop *loop,
                 void (*on_client)(void *arg, struct door *door, int fd,
@@ -172,6 +172,8 @@ static unsigned listen_at(struct doors *doors, const struct config *config,
     if (n == 0 && errno == EADDRINUSE && doors->open.n > 0) {
         for_each_doorway(doors, share);
         n = socket_listen(endpoint, backlog, mode, true, sockets);
+        for (unsigned i = 0; i < n; i++)
+            socket_share(sockets[i], false);
         for_each_doorway(doors, keep_to_ourselves);
     }
     return n;
@@ -198,6 +200,8 @@ static bool open_doorways(struct doors *doors, const struct config *config,
             text_add(errors, "out of memory\n");
             while (i < n)
                 close(sockets[i++]);
+            if (endpoint->path != NULL)
+                unlink(endpoint->path);
             return false;
         }
         list_append(doorways, &doorway->in_door);

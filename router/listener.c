@@ -15,10 +15,9 @@ struct listener *listener_new(struct config *config,
     listener->settings = settings;
     listener->tcp = (struct tcp_settings){
         .keepalive = main->tcp_keepalive,
-        .keepidle_s = (int)(main->tcp_keepidle / 1000),
-        .keepintvl_s = (int)(main->tcp_keepintvl / 1000),
+        .keepidle_s = (int)(main->tcp_keepidle + 999) / 1000,
+        .keepintvl_s = (int)(main->tcp_keepintvl + 999) / 1000,
         .keepcnt = (int)main->tcp_keepcnt,
-        .user_timeout_ms = (int)main->tcp_user_timeout,
     };
     return listener;
 }

@@ -34,8 +34,11 @@ static const struct relay_events relay_events;
 
 static const struct topology_cluster *cluster_of(const struct client *client)
 {
-    return topology_cluster(client->worker->topology,
-                            client->listener->settings->to->name);
+    const struct topology *topology = client->worker->topology;
+
+    return topology == NULL
+               ? NULL /* memory was out when the first one was to be sent */
+               : topology_cluster(topology, client->listener->settings->to->name);
 }
 
 /* The index of the node to try next, -1 when there is none. */
@@ -250,8 +253,7 @@ static void log_session_begin(const struct client *client)
         TEXT("listener", client->listener->settings->name),
         TEXT("node", node == NULL ? NULL : node->name),
         DECIMAL("waited_seconds",
-                (double)(loop_now_ms(client->worker->loop) - client->accepted_at_ms) /
-                    1e3),
+                (double)(client->began_at_ms - client->accepted_at_ms) / 1e3),
         NUMBER("worker", client->worker->number));
 }
 
@@ -565,14 +567,31 @@ static const struct stream_events server_stream_events = {
 /* ---- while bytes pass ---------------------------------------------------------------
  */
 
+static enum close_reason reason_of(unsigned end, enum stream_failure why)
+{
+    static const enum close_reason reasons[2][2] = {
+        {CLOSE_CLIENT_RESET, CLOSE_CLIENT_VANISHED},
+        {CLOSE_SERVER_RESET, CLOSE_SERVER_VANISHED},
+    };
+
+    return reasons[end][why == STREAM_VANISHED];
+}
+
 static void on_half_end(struct relay *relay, unsigned end)
 {
     struct client *client = CONTAINER_OF(relay, struct client, relay);
+    bool has_failed = !stream_is_open(relay->ends[end]);
 
-    if (client->reason == CLOSE_NONE)
+    if (client->reason == CLOSE_NONE && has_failed)
+        client->reason = reason_of(end, relay->failure);
+    else if (client->reason == CLOSE_NONE)
         client->reason = end == 0 ? CLOSE_CLIENT_CLOSED : CLOSE_SERVER_CLOSED;
-    if (end == 1)
+    if (end == 0 && has_failed) { /* a server without a client has nothing to wait for */
+        stream_reset(&client->server->stream);
+        client_close(client, client->reason);
+    } else if (end == 1) {
         client_enter(client, CLIENT_ENDING);
+    }
 }
 
 static void on_both_ended(struct relay *relay)
@@ -582,13 +601,7 @@ static void on_both_ended(struct relay *relay)
 
 static void on_relay_failed(struct relay *relay, unsigned end, enum stream_failure why)
 {
-    static const enum close_reason reasons[2][2] = {
-        {CLOSE_CLIENT_RESET, CLOSE_CLIENT_VANISHED},
-        {CLOSE_SERVER_RESET, CLOSE_SERVER_VANISHED},
-    };
-
-    client_close(CONTAINER_OF(relay, struct client, relay),
-                 reasons[end][why == STREAM_VANISHED]);
+    client_close(CONTAINER_OF(relay, struct client, relay), reason_of(end, why));
 }
 
 static const struct relay_events relay_events = {
@@ -597,19 +610,53 @@ static const struct relay_events relay_events = {
     .on_failed = on_relay_failed,
 };
 
-void session_check_idle(struct client *client)
+/* Asks the kernel only where there was traffic since the last look, or somebody owed an
+ * answer then: who is idle is asked by keepalive. */
+static enum close_reason who_has_vanished(struct client *client)
+{
+    static const enum close_reason reasons[] = {CLOSE_CLIENT_VANISHED,
+                                                CLOSE_SERVER_VANISHED};
+    struct stream *const ends[] = {&client->stream, &client->server->stream};
+    int for_ms = (int)client->listener->config->main.tcp_user_timeout;
+
+    if (for_ms == 0 ||
+        (client->relay.active_at_ns <= client->looked_at_ns && !client->is_owed))
+        return CLOSE_NONE;
+    client->is_owed = false;
+    for (unsigned i = 0; i < COUNT_OF(ends); i++) {
+        enum socket_peer peer =
+            stream_is_open(ends[i]) ? stream_look(ends[i], for_ms) : PEER_HAS_ALL;
+
+        if (peer == PEER_VANISHED)
+            return reasons[i];
+        if (peer == PEER_OWES)
+            client->is_owed = true;
+    }
+    return CLOSE_NONE;
+}
+
+void session_look(struct client *client)
 {
     const struct listener_config *settings = client->listener->settings;
-    uint64_t idle_ms =
-        (client->worker->loop->now_ns - client->relay.active_at_ns) / 1000000u;
+    uint64_t now_ns = client->worker->loop->now_ns;
+    uint64_t idle_ms = (now_ns - client->relay.active_at_ns) / 1000000u;
+    enum close_reason vanished = who_has_vanished(client);
 
-    if (settings->client_timeout > 0 && idle_ms >= (uint64_t)settings->client_timeout)
+    if (vanished != CLOSE_NONE)
+        client_close(client, vanished);
+    else if (settings->client_timeout > 0 &&
+             idle_ms >= (uint64_t)settings->client_timeout)
         client_close(client, CLOSE_CLIENT_TIMEOUT);
     else if (settings->server_timeout > 0 &&
              idle_ms >= (uint64_t)settings->server_timeout)
         client_close(client, CLOSE_SERVER_TIMEOUT);
+    else if (client->state == CLIENT_ENDING && !client->is_owed &&
+             !stream_is_sending(&client->stream))
+        client_close(client,
+                     CLOSE_SERVER_CLOSED); /* it has all, and keeps the line open */
     else
         client_wait_on(client);
+    client->looked_at_ns = now_ns;
 }
 
 void session_reconsider(struct client *client)

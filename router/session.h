@@ -24,7 +24,8 @@ void session_pass_on(struct client *client);
 void session_read_on(struct client *client);
 /* A new topology: may the client stay where it is? */
 void session_reconsider(struct client *client);
-/* Its state's idle wait has ended: was it idle for so long? */
-void session_check_idle(struct client *client);
+/* A session is looked at now and then: is it idle for too long, has one of its ends
+ * vanished? */
+void session_look(struct client *client);
 
 #endif

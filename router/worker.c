@@ -11,6 +11,8 @@
 
 /* How often those who wait are asked again; nodes that refused them get a new chance. */
 #define RETRY_S 0.2
+/* Clients that are judged by a new topology in one go. */
+#define CLIENTS_PER_ITERATION 64
 /* The same evidence about the same node is told so often and not oftener. */
 #define EVIDENCE_EVERY_MS 50
 
@@ -21,6 +23,7 @@ struct topology_message {
 };
 
 static void on_retry(struct ev_loop *ev, ev_timer *timer, int events);
+static void on_reconsider(struct ev_loop *ev, ev_timer *timer, int events);
 
 struct worker *worker_new(unsigned number, unsigned n_workers, struct worker **workers,
                           const struct control_door *control)
@@ -39,6 +42,7 @@ struct worker *worker_new(unsigned number, unsigned n_workers, struct worker **w
     list_init(&worker->line);
     list_init(&worker->tallies);
     ev_timer_init(&worker->retry, on_retry, RETRY_S, RETRY_S);
+    ev_timer_init(&worker->reconsider, on_reconsider, 0., 0.);
 
     worker->loop = loop_new(false);
     worker->client_slab = slab_new(sizeof(struct client));
@@ -150,14 +154,35 @@ static void on_topology(struct message *message, void *receiver)
     topology_release(worker->topology);
     worker->topology = news->topology;
     memory_free(news);
-    LIST_EACH_SAFE(item, &worker->clients)
-    {
-        session_reconsider(CONTAINER_OF(item, struct client, in_worker));
-    }
     LIST_EACH_SAFE(item, &worker->line)
     {
         session_try_again(CONTAINER_OF(item, struct client, in_line));
     }
+    ev_timer_set(&worker->reconsider, 0., 0.);
+    ev_timer_start(worker->loop->ev, &worker->reconsider);
+}
+
+/* Judges some of the clients by the newest topology: the list goes round until its first
+ * one has been judged by it. */
+static void on_reconsider(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    struct worker *worker = CONTAINER_OF(timer, struct worker, reconsider);
+    uint64_t generation = worker->topology->generation;
+
+    (void)events;
+    for (unsigned i = 0; i < CLIENTS_PER_ITERATION; i++) {
+        struct link *first = list_first(&worker->clients);
+        struct client *client = CONTAINER_OF(first, struct client, in_worker);
+
+        if (first == NULL || client->reconsidered_in == generation)
+            return;
+        list_remove(&worker->clients, first);
+        list_append(&worker->clients, first);
+        client->reconsidered_in = generation;
+        session_reconsider(client);
+    }
+    ev_timer_set(timer, 0., 0.);
+    ev_timer_start(ev, timer);
 }
 
 bool worker_post_topology(struct worker *worker, struct topology *topology)
@@ -210,6 +235,7 @@ static void on_stop(struct message *message, void *receiver)
     }
     cancel_stop(worker);
     ev_timer_stop(worker->loop->ev, &worker->retry);
+    ev_timer_stop(worker->loop->ev, &worker->reconsider);
     loop_stop(worker->loop);
 }
 

@@ -39,6 +39,7 @@ struct waiting_message {
 /* Where a worker's messages to control go, and what happens to them there. */
 struct control_door {
     struct mailbox *mailbox;
+    struct log_limit *refusals_logged; /* of all workers together */
     void (*on_client_gone)(struct message *message, void *control);
     void (*on_admission_missed)(struct message *message, void *control);
     void (*on_evidence)(struct message *message, void *control);
@@ -64,11 +65,12 @@ struct worker {
     struct list line; /* of clients in WAITING, first come first */
     struct list tallies;
     ev_timer retry; /* runs while somebody waits */
+    ev_timer
+        reconsider; /* runs while clients have not been judged by the newest topology */
     uint64_t evidence_at_ms;
     uint32_t evidence_node;
     uint32_t random;
     uint64_t n_clients_total;
-    struct log_limit refusals_logged;
     struct message stop;
     bool is_stopping;
 };

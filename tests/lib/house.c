@@ -73,6 +73,7 @@ void house_open(struct house *house, unsigned n_workers, const char *ini,
                 const char *listener_ini)
 {
     struct control_door door = {
+        .refusals_logged = &house->refusals_logged,
         .on_client_gone = on_client_gone,
         .on_admission_missed = on_admission_missed,
         .on_evidence = on_evidence,
@@ -167,8 +168,8 @@ void house_visit(struct house *house, unsigned worker, struct visitor *visitor,
         .is_admitted = is_admitted,
         .knows_admission = is_admitted,
     };
-    REQUIRE(address_parse("10.0.0.1", (uint16_t)(40000 + ticket->fd % 1000),
-                          &ticket->peer));
+    REQUIRE(
+        address_parse("10.0.0.1", (uint16_t)(40000 + ticket->fd % 1000), &ticket->peer));
     worker_post_arrival(house->workers[worker], ticket);
 }
 

@@ -22,6 +22,7 @@ struct house {
     struct loop *loop; /* control's */
     struct mailbox *mailbox;
     struct gate gate;
+    struct log_limit refusals_logged;
     int log; /* what is logged goes there, and to nobody else; -1 = it does not */
     int stderr_before;
 

@@ -32,8 +32,8 @@ static inline struct topology *map_new(const char *cluster_name, size_t n)
 
         node->id = (uint32_t)i + 1;
         snprintf(node->name, sizeof node->name, "n%u", node->id);
-        REQUIRE(address_parse("127.0.0.1", (uint16_t)(5000 + node->id),
-                              &node->addresses[0]));
+        REQUIRE(
+            address_parse("127.0.0.1", (uint16_t)(5000 + node->id), &node->addresses[0]));
         node->n_addresses = 1;
         node->role = i == 0 ? NODE_PRIMARY : NODE_REPLICA;
         node->is_up = node->is_replica_for_all = true;

@@ -113,10 +113,9 @@ const struct stream_events recorder_events = {
     .on_failed = on_failed,
 };
 
-void recorder_adopt(struct recorder *recorder, struct loop *loop, int fd,
-                    int user_timeout_ms)
+void recorder_adopt(struct recorder *recorder, struct loop *loop, int fd)
 {
-    struct tcp_settings settings = {.user_timeout_ms = user_timeout_ms};
+    struct tcp_settings settings = {0};
 
     recorder->in_call++;
     stream_adopt(&recorder->stream, loop, fd, &settings, &recorder_events, recorder);

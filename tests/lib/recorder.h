@@ -36,8 +36,7 @@ struct recorder {
 
 extern const struct stream_events recorder_events;
 
-void recorder_adopt(struct recorder *recorder, struct loop *loop, int fd,
-                    int user_timeout_ms);
+void recorder_adopt(struct recorder *recorder, struct loop *loop, int fd);
 void recorder_connect(struct recorder *recorder, struct loop *loop,
                       const struct address *address);
 void recorder_want(struct recorder *recorder, bool bytes);

@@ -246,12 +246,19 @@ static void script_detach(struct stream *stream)
     settle(stream);
 }
 
+static enum socket_peer script_look(const struct stream *stream, int for_ms)
+{
+    (void)for_ms;
+    return peer_of(stream)->look;
+}
+
 static const struct stream_ops script_ops = {
     .settle = settle,
     .send = script_send,
     .end = script_end,
     .close = script_close,
     .detach = script_detach,
+    .look = script_look,
     .splices = false,
 };
 

@@ -42,6 +42,7 @@ struct script_peer {
     size_t window;   /* bytes that it takes from now on; SCRIPT_ALL = whatever comes */
     bool takes_late; /* in the next iteration, also with room for all */
     int fd;          /* what stream_detach() gives away */
+    enum socket_peer look; /* what stream_look() says of it */
 
     /* What it has seen of the owner. */
     uint8_t *heard;

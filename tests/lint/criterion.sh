@@ -20,6 +20,10 @@ for report in "$folder"/report*; do
     status=1
   fi
 done
+if grep -q 'runtime error:' "$folder/output"; then # UBSan beside ASan knows no log_path
+  echo "criterion.sh: undefined behaviour"
+  status=1
+fi
 if grep -q 'during its setup or teardown' "$folder/output"; then
   echo "criterion.sh: a test crashed in .init or .fini"
   status=1

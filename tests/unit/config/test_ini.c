@@ -424,6 +424,20 @@ Test(ini, reports_a_file_that_cannot_be_read)
                      "0!cannot be read: not a text file: it holds a zero byte\n");
 }
 
+Test(ini, reads_nothing_of_a_file_with_a_zero_byte_far_behind)
+{
+    char *bytes = malloc(100000);
+
+    cr_assert_not_null(bytes);
+    for (size_t i = 0; i < 100000; i++)
+        bytes[i] = "a = 1\n"[i % 6];
+    bytes[99999] = '\0';
+    write_bytes("a.ini", bytes, 100000);
+    cr_expect_str_eq(read_file("a.ini"),
+                     "0!cannot be read: not a text file: it holds a zero byte\n");
+    free(bytes);
+}
+
 Test(ini, reads_a_file_of_16_mb_and_no_larger)
 {
     const size_t size = (size_t)16 << 20;

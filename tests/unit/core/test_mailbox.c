@@ -57,7 +57,10 @@ Test(mailbox, delivers_in_order_and_only_from_the_loop)
     }
     cr_expect_eq(n_got, 0);
     turn(loop, 1);
-    cr_expect_eq(n_got, 100, "one wake-up empties it");
+    cr_expect_gt(n_got, 0);
+    cr_expect_lt(n_got, 100, "others wait in the loop too");
+    turn(loop, 3);
+    cr_expect_eq(n_got, 100, "one wake-up suffices for all");
     for (int i = 0; i < 100; i++)
         cr_assert_eq(got[i], i);
     turn(loop, 3);

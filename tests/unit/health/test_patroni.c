@@ -288,8 +288,8 @@ Test(patroni, deep_nesting_is_refused_and_not_followed)
     memset(body, '[', 65536);
     patroni_read(200, body, 65536, &sample);
     cr_expect_eq(sample.source, SOURCE_NOBODY);
-    for (size_t i = 0; i + 5 < 65536; i += 5)
-        memcpy(body + i, "{\"a\":", 5);
+    for (size_t i = 0; i < 65536; i++)
+        body[i] = "{\"a\":"[i % 5];
     patroni_read(200, body, 65536, &sample);
     cr_expect_eq(sample.source, SOURCE_NOBODY);
     free(body);

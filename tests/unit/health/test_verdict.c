@@ -362,18 +362,10 @@ static bool second_is_suspect(const char *row)
 
 Test(verdict, what_changes_is_suspect_and_what_does_not_is_not)
 {
-    static const char *const suspect[] = {"P",  "R",  "RP", "Pp",  "P-", "P--", "P-P",
-                                          "PW", "PS", "PK", "R-?", "-.", "Ru",  "PWP"};
-    static const char *const quiet[] = {"PP",
-                                        "RR",
-                                        "---",
-                                        "P---",
-                                        "PWW",
-                                        "P--sss"
-                                        "s",
-                                        "LL",
-                                        "..",
-                                        "zz"};
+    static const char *const suspect[] = {"P",  "R",  "RP", "Pp", "P-", "P--", "P-P",
+                                          "PW", "PS", "PK", "-.", "Ru", "PWP", "R-?"};
+    static const char *const quiet[] = {"PP",     "RR", "---", "P---", "PWW",
+                                        "P--sss", "LL", "..",  "zz"};
 
     for (size_t i = 0; i < COUNT_OF(suspect); i++)
         cr_expect(second_is_suspect(suspect[i]), "%s", suspect[i]);

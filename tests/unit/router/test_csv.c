@@ -201,10 +201,11 @@ Test(csv, tells_servers_and_backends_their_traffic)
     print();
     expect_traffic("rw", "n1", &picture.servers[0][0].tally);
     expect_traffic("rw", "n2", &picture.servers[0][1].tally);
+    picture.shown[0].sum.sessions_max = picture.shown[0].front.sessions_max;
     expect_traffic("rw", "BACKEND", &picture.shown[0].sum);
     expect_traffic("ro", "n1", &picture.servers[1][0].tally);
     expect("rw", "n1", "lastsess", "10");
-    expect_number("rw", "BACKEND", "qcur", picture.shown[0].front.waiting_now);
+    expect_number("rw", "BACKEND", "qcur", picture.doors[0].gate.n_waiting);
     expect_number("rw", "BACKEND", "qmax", picture.shown[0].front.waiting_max);
     expect_number("rw", "BACKEND", "dreq", picture.shown[0].front.refused);
 }
@@ -244,24 +245,24 @@ Test(csv, tells_what_the_checks_say)
 Test(csv, has_haproxys_codes_for_what_a_check_found)
 {
     static const struct {
-        const char *source;
+        enum check_kind check;
         int http_status;
         int outcome;
         const char *code;
     } examples[] = {
-        {"", 0, REPORT_NONE, "INI"},
-        {"patroni", 200, REPORT_OK, "L7OK"},
-        {"tcp", 0, REPORT_OK, "L4OK"},
-        {"patroni", 503, REPORT_WRONG, "L7STS"},
-        {"patroni", 0, REPORT_REFUSED, "L4CON"},
-        {"patroni", 0, REPORT_TIMEOUT, "L7TOUT"},
-        {"tcp", 0, REPORT_TIMEOUT, "L4TOUT"},
+        {CHECK_PATRONI, 0, REPORT_NONE, "INI"},
+        {CHECK_PATRONI, 200, REPORT_OK, "L7OK"},
+        {CHECK_TCP, 0, REPORT_OK, "L4OK"},
+        {CHECK_PATRONI, 503, REPORT_WRONG, "L7STS"},
+        {CHECK_POSTGRES, 0, REPORT_REFUSED, "L4CON"},
+        {CHECK_POSTGRES, 0, REPORT_TIMEOUT, "L7TOUT"},
+        {CHECK_TCP, 0, REPORT_TIMEOUT, "L4TOUT"},
     };
 
     for (size_t i = 0; i < COUNT_OF(examples); i++) {
         struct node_report *report = &picture.servers[0][0].report;
 
-        report->source = examples[i].source;
+        picture.cluster_config.check = examples[i].check;
         report->http_status = examples[i].http_status;
         report->outcome = examples[i].outcome;
         print();
