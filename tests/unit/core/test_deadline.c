@@ -17,10 +17,10 @@ struct alarm {
     char name;
     uint64_t armed_at_ms, due_at_ms;
     unsigned n_due;
-    unsigned n_more;               /* arms itself so often again */
-    uint64_t after_ms;             /* with this */
-    struct alarm *cancels, *arms;  /* when it is due, */
-    uint64_t arms_after_ms;        /* the latter with this */
+    unsigned n_more;              /* arms itself so often again */
+    uint64_t after_ms;            /* with this */
+    struct alarm *cancels, *arms; /* when it is due, */
+    uint64_t arms_after_ms;       /* the latter with this */
 };
 
 static char order[64];

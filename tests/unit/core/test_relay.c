@@ -137,7 +137,8 @@ static void expect_heard(unsigned end, const void *bytes, size_t n)
 
 TestSuite(relay, .init = open_loop, .fini = tear_down, .timeout = 60);
 
-/* Both ways at once. Each iteration the ends take `window` bytes more, 0 = whatever comes.
+/* Both ways at once. Each iteration the ends take `window` bytes more, 0 = whatever
+ * comes.
  */
 static void exchange(size_t n, size_t piece, size_t window, bool takes_late)
 {

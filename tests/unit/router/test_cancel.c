@@ -19,7 +19,8 @@ static const uint8_t key[32] = "the key of the session in here";
 
 static void open_house(void)
 {
-    house_open(&house, 2, "", "role = read-only\nbalance = first\nconnect_timeout = 50ms");
+    house_open(&house, 2, "",
+               "role = read-only\nbalance = first\nconnect_timeout = 50ms");
     house_tell(&house, map_new("main", 3));
     house_turn(&house, 3);
     packet_add_login(&first, PACKET_PROTOCOL_3_2);
@@ -277,8 +278,7 @@ Test(cancel, survives_each_allocation_failure)
         house_turn(&house, 20);
         has_failed = memory_fail_at == 0;
         memory_fail_at = 0;
-        cr_assert(caller.is_gone ||
-                  house_turn_until(&house, &caller.is_gone, 3000));
+        cr_assert(caller.is_gone || house_turn_until(&house, &caller.is_gone, 3000));
         cr_expect_eq(house.workers[1]->cancel_runs.n, 0);
         script_clear(&caller.peer);
     }

@@ -351,8 +351,7 @@ static bool survive(unsigned nth)
     house_turn(&house, 50);
     has_failed = memory_fail_at == 0;
     memory_fail_at = 0;
-    cr_assert(visitor.is_gone ||
-              house_turn_until(&house, &visitor.is_gone, 3000));
+    cr_assert(visitor.is_gone || house_turn_until(&house, &visitor.is_gone, 3000));
     cr_expect(peer->n_heard == 0 || heard_packet(peer, &welcome) ||
                   heard_error(peer, "53200") || heard_error(peer, "57P03"),
               "failure of allocation %u: %zu bytes heard", nth, peer->n_heard);

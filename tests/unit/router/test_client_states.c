@@ -11,21 +11,21 @@ static const struct {
     enum client_state from;
     enum client_state to;
 } legal[] = {
-    {CLIENT_STARTUP, CLIENT_WAITING},      {CLIENT_STARTUP, CLIENT_NEGOTIATING},
-    {CLIENT_STARTUP, CLIENT_LOGIN},        {CLIENT_STARTUP, CLIENT_ACTIVE},
-    {CLIENT_STARTUP, CLIENT_CANCELLING},   {CLIENT_STARTUP, CLIENT_REFUSING},
-    {CLIENT_STARTUP, CLIENT_CLOSING},      {CLIENT_WAITING, CLIENT_CONNECTING},
-    {CLIENT_WAITING, CLIENT_REFUSING},     {CLIENT_WAITING, CLIENT_CLOSING},
-    {CLIENT_CONNECTING, CLIENT_WAITING},   {CLIENT_CONNECTING, CLIENT_NEGOTIATING},
-    {CLIENT_CONNECTING, CLIENT_LOGIN},     {CLIENT_CONNECTING, CLIENT_ACTIVE},
-    {CLIENT_CONNECTING, CLIENT_REFUSING},  {CLIENT_CONNECTING, CLIENT_CLOSING},
-    {CLIENT_NEGOTIATING, CLIENT_STARTUP},  {CLIENT_NEGOTIATING, CLIENT_WAITING},
-    {CLIENT_NEGOTIATING, CLIENT_ACTIVE},   {CLIENT_NEGOTIATING, CLIENT_CLOSING},
-    {CLIENT_LOGIN, CLIENT_WAITING},        {CLIENT_LOGIN, CLIENT_ACTIVE},
-    {CLIENT_LOGIN, CLIENT_ENDING},         {CLIENT_LOGIN, CLIENT_REFUSING},
-    {CLIENT_LOGIN, CLIENT_CLOSING},        {CLIENT_ACTIVE, CLIENT_ENDING},
-    {CLIENT_ACTIVE, CLIENT_CLOSING},       {CLIENT_ENDING, CLIENT_CLOSING},
-    {CLIENT_CANCELLING, CLIENT_CLOSING},   {CLIENT_REFUSING, CLIENT_CLOSING},
+    {CLIENT_STARTUP, CLIENT_WAITING},     {CLIENT_STARTUP, CLIENT_NEGOTIATING},
+    {CLIENT_STARTUP, CLIENT_LOGIN},       {CLIENT_STARTUP, CLIENT_ACTIVE},
+    {CLIENT_STARTUP, CLIENT_CANCELLING},  {CLIENT_STARTUP, CLIENT_REFUSING},
+    {CLIENT_STARTUP, CLIENT_CLOSING},     {CLIENT_WAITING, CLIENT_CONNECTING},
+    {CLIENT_WAITING, CLIENT_REFUSING},    {CLIENT_WAITING, CLIENT_CLOSING},
+    {CLIENT_CONNECTING, CLIENT_WAITING},  {CLIENT_CONNECTING, CLIENT_NEGOTIATING},
+    {CLIENT_CONNECTING, CLIENT_LOGIN},    {CLIENT_CONNECTING, CLIENT_ACTIVE},
+    {CLIENT_CONNECTING, CLIENT_REFUSING}, {CLIENT_CONNECTING, CLIENT_CLOSING},
+    {CLIENT_NEGOTIATING, CLIENT_STARTUP}, {CLIENT_NEGOTIATING, CLIENT_WAITING},
+    {CLIENT_NEGOTIATING, CLIENT_ACTIVE},  {CLIENT_NEGOTIATING, CLIENT_CLOSING},
+    {CLIENT_LOGIN, CLIENT_WAITING},       {CLIENT_LOGIN, CLIENT_ACTIVE},
+    {CLIENT_LOGIN, CLIENT_ENDING},        {CLIENT_LOGIN, CLIENT_REFUSING},
+    {CLIENT_LOGIN, CLIENT_CLOSING},       {CLIENT_ACTIVE, CLIENT_ENDING},
+    {CLIENT_ACTIVE, CLIENT_CLOSING},      {CLIENT_ENDING, CLIENT_CLOSING},
+    {CLIENT_CANCELLING, CLIENT_CLOSING},  {CLIENT_REFUSING, CLIENT_CLOSING},
 };
 
 static struct house house;
@@ -78,7 +78,8 @@ ParameterizedTestParameters(client_states, an_illegal_move_aborts)
     for (unsigned from = 0; from < CLIENT_STATE_COUNT; from++)
         for (unsigned to = 0; to < CLIENT_STATE_COUNT; to++)
             if (!is_legal((enum client_state)from, (enum client_state)to))
-                moves[n++] = (struct move){(enum client_state)from, (enum client_state)to};
+                moves[n++] =
+                    (struct move){(enum client_state)from, (enum client_state)to};
     return cr_make_param_array(struct move, moves, n);
 }
 
@@ -158,7 +159,8 @@ Test(client_states, connecting_goes_on_with_the_wait_for_a_node)
     client_enter(&client, CLIENT_CONNECTING);
     cr_expect(deadline_is_armed(&client.deadline));
     client_enter(&client, CLIENT_CLOSING);
-    cr_expect_not(deadline_is_armed(&client.deadline), "nothing is waited for at the end");
+    cr_expect_not(deadline_is_armed(&client.deadline),
+                  "nothing is waited for at the end");
 }
 
 Test(client_states, have_names)

@@ -188,7 +188,8 @@ static void expect_traffic(const char *pxname, const char *svname, const struct 
     expect_number(pxname, svname, "cli_abrt", t->client_aborts);
     expect_number(pxname, svname, "srv_abrt", t->server_aborts);
     expect_number(pxname, svname, "ctime_max", t->connect_us_max / 1000);
-    expect_number(pxname, svname, "ctime", t->connect_us_total / t->sessions_total / 1000);
+    expect_number(pxname, svname, "ctime",
+                  t->connect_us_total / t->sessions_total / 1000);
 }
 
 Test(csv, tells_servers_and_backends_their_traffic)

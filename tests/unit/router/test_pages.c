@@ -62,7 +62,8 @@ static const struct pages_source source = {
 void monitor_report(const struct monitor *monitor,
                     void (*each)(void *arg, const struct node_report *report), void *arg)
 {
-    struct node_report report = {.cluster = "main", .source = "tcp", .outcome = REPORT_OK};
+    struct node_report report = {
+        .cluster = "main", .source = "tcp", .outcome = REPORT_OK};
 
     (void)monitor;
     for (size_t i = 0; i < 2; i++) {
@@ -181,13 +182,10 @@ static bool is_html(void)
 
 Test(pages, are_served_at_every_path_that_people_and_programs_know)
 {
-    static const char *const paths[] = {"/",
-                                        "/stats",
-                                        "/haproxy?stats",
-                                        "/my/page",
-                                        "/stats?refresh=5",
-                                        "/stats;norefresh",
-                                        "/my/page;x?y"};
+    static const char *const paths[] = {
+        "/",           "/stats",           "/haproxy?stats",
+        "/my/page",    "/stats?refresh=5", "/stats;norefresh",
+        "/my/page;x?y"};
 
     for (size_t i = 0; i < COUNT_OF(paths); i++) {
         char line[64];
@@ -311,8 +309,8 @@ Test(pages, without_all_counts_are_not_shown)
 
 Test(pages, keep_their_address_and_path_when_new_ones_cannot_be_had)
 {
-    struct endpoint taken = {.host = (char *)(uintptr_t)"192.0.2.1", .port = 1};
-    struct stats_config stats = {.uri = (char *)(uintptr_t)"/other",
+    struct endpoint taken = {.host = (char *)(uintptr_t) "192.0.2.1", .port = 1};
+    struct stats_config stats = {.uri = (char *)(uintptr_t) "/other",
                                  .bind = {.items = &taken, .n = 1}};
     struct text errors;
 
@@ -348,8 +346,8 @@ Test(pages, survive_each_allocation_failure)
         memory_fail_at = 0;
         cr_assert(browser->has_ended);
         status = browser->n > 0 ? atoi(browser->answer + 9) : 0; /* 0: it ended at once */
-        cr_expect(status == 200 || (has_failed && (status == 0 || status == 500 ||
-                                                   status == 503)),
+        cr_expect(status == 200 ||
+                      (has_failed && (status == 0 || status == 500 || status == 503)),
                   "%d when allocation %u failed", status, nth);
         browser_close(browser);
     }

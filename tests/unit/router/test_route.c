@@ -18,7 +18,7 @@ static void make_map(void)
     topology = map_new("main", N);
     cluster = &topology->clusters[0];
     nodes = cluster->nodes;
-    listener.check_uri = (char *)(uintptr_t)"";
+    listener.check_uri = (char *)(uintptr_t) "";
     listener.balance = BALANCE_ROUNDROBIN;
 }
 
@@ -400,7 +400,7 @@ Test(route, says_which_role_is_missing_and_why)
     expect_why(ROLE_ANY, "no node is available");
     cluster->why_no_primary[0] = '\0';
     expect_why(ROLE_PRIMARY, "no primary is available: it cannot be connected to");
-    listener.check_uri = (char *)(uintptr_t)"/sync";
+    listener.check_uri = (char *)(uintptr_t) "/sync";
     for (int role = 0; role < 4; role++)
         expect_why((enum listener_role)role,
                    "no node answers the listener's check_uri with 200");

@@ -774,8 +774,8 @@ Test(session, ends_as_the_server_does)
             script_ends(&visitor.peer);
         house_turn(&house, 5);
         cr_expect(visitor.is_gone);
-        cr_expect(house_logged(&house, i == 0 ? "reason=SERVER_CLOSED"
-                                              : "reason=SERVER_RESET"));
+        cr_expect(house_logged(&house,
+                               i == 0 ? "reason=SERVER_CLOSED" : "reason=SERVER_RESET"));
         cr_expect_eq(house_tally(&house, 0, 1).server_aborts, i);
     }
 }

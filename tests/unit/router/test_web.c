@@ -69,7 +69,7 @@ static void make_web(void)
     text_init(&errors, 1000);
     for (unsigned i = 0; i < 3; i++) {
         addresses[i] = peers_nobody();
-        endpoints[i].host = (char *)(uintptr_t)"127.0.0.1";
+        endpoints[i].host = (char *)(uintptr_t) "127.0.0.1";
         endpoints[i].port = address_port(&addresses[i]);
     }
     answers_at_once = true;
@@ -130,7 +130,8 @@ Test(web, has_requests_wait_for_their_answers)
     cr_assert(configure(0, 1));
     for (unsigned i = 0; i < BROWSERS; i++) {
         browser_open(&browsers[i], &addresses[0]);
-        browser_say(&browsers[i], "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        browser_say(&browsers[i],
+                    "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         has_come = false;
         cr_assert(loop_until(loop, &has_come, 5000));
     }
@@ -236,7 +237,10 @@ Test(web, reads_requests_byte_by_byte_and_spills_bodies)
 Test(web, bears_garbage)
 {
     static const char *const words[] = {
-        "\r\n\r\n\r\n", "GET\r\n\r\n", "\x16\x03\x01\x02\x00\x01", "GET / HTTP/9.9\r\n\r\n",
+        "\r\n\r\n\r\n",
+        "GET\r\n\r\n",
+        "\x16\x03\x01\x02\x00\x01",
+        "GET / HTTP/9.9\r\n\r\n",
         "GET / HTTP/1.1\r\nno colon\r\n\r\n",
     };
 
@@ -266,8 +270,7 @@ Test(web, refuses_a_request_that_is_too_long)
 static bool is_served(unsigned i)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool connected =
-        connect(fd, &addresses[i].sa, address_length(&addresses[i])) == 0;
+    bool connected = connect(fd, &addresses[i].sa, address_length(&addresses[i])) == 0;
 
     close(fd);
     turn(loop, 2);

@@ -11,8 +11,7 @@ TestSuite(startup, .timeout = 30);
 
 /* Reads the first `n` bytes from memory that ends right behind them, so that a
  * sanitizer sees every look beyond. */
-static struct startup_packet read_n(const struct packet *packet, size_t n,
-                                    uint8_t **copy)
+static struct startup_packet read_n(const struct packet *packet, size_t n, uint8_t **copy)
 {
     *copy = malloc(n > 0 ? n : 1);
     memcpy(*copy, packet->bytes, n);
@@ -70,8 +69,8 @@ Test(startup, knows_every_protocol_3)
 
 Test(startup, knows_protocols_that_nobody_speaks_any_more)
 {
-    static const uint32_t protocols[] = {0, 0x00010000u, 0x00020000u, 0x0002ffffu,
-                                         0x00040000u, 80877105u, 0xffffffffu};
+    static const uint32_t protocols[] = {
+        0, 0x00010000u, 0x00020000u, 0x0002ffffu, 0x00040000u, 80877105u, 0xffffffffu};
 
     for (size_t i = 0; i < COUNT_OF(protocols); i++) {
         struct packet packet = {0};
@@ -98,8 +97,8 @@ Test(startup, takes_cancel_keys_of_4_to_256_bytes)
         size_t n;
         enum startup_kind kind;
     } examples[] = {
-        {0, STARTUP_GARBAGE}, {3, STARTUP_GARBAGE},   {4, STARTUP_CANCEL},
-        {5, STARTUP_CANCEL},  {32, STARTUP_CANCEL},   {255, STARTUP_CANCEL},
+        {0, STARTUP_GARBAGE},  {3, STARTUP_GARBAGE},   {4, STARTUP_CANCEL},
+        {5, STARTUP_CANCEL},   {32, STARTUP_CANCEL},   {255, STARTUP_CANCEL},
         {256, STARTUP_CANCEL}, {257, STARTUP_GARBAGE}, {9000, STARTUP_GARBAGE},
     };
     static uint8_t secret[9000];
@@ -152,8 +151,8 @@ Test(startup, a_key_is_not_read_from_another_packet, .signal = SIGABRT)
 
 Test(startup, refuses_absurd_lengths_after_four_bytes)
 {
-    static const uint32_t lengths[] = {0, 1, 4, 7, 10001, 0x15ffffff, 0x17000000,
-                                       0x47455420 /* "GET " */, 0xffffffff};
+    static const uint32_t lengths[] = {
+        0, 1, 4, 7, 10001, 0x15ffffff, 0x17000000, 0x47455420 /* "GET " */, 0xffffffff};
 
     for (size_t i = 0; i < COUNT_OF(lengths); i++) {
         struct packet packet = {0};
