@@ -172,9 +172,12 @@ static void on_reconsider(struct ev_loop *ev, ev_timer *timer, int events)
     (void)events;
     for (unsigned i = 0; i < CLIENTS_PER_ITERATION; i++) {
         struct link *first = list_first(&worker->clients);
-        struct client *client = CONTAINER_OF(first, struct client, in_worker);
+        struct client *client;
 
-        if (first == NULL || client->reconsidered_in == generation)
+        if (first == NULL)
+            return;
+        client = CONTAINER_OF(first, struct client, in_worker);
+        if (client->reconsidered_in == generation)
             return;
         list_remove(&worker->clients, first);
         list_append(&worker->clients, first);
