@@ -50,31 +50,48 @@ static bool is_unreachable(long error)
            error == ENETUNREACH || error == EADDRNOTAVAIL;
 }
 
+/* libcurl has a bound of its own for a line of the head, beyond which it says that memory
+ * is out. It really is only where no connection has come about. */
+static bool is_our_fault(const struct http_request *request, CURLcode code)
+{
+    curl_off_t connected_after_us = 0;
+
+    curl_easy_getinfo(request->easy, CURLINFO_CONNECT_TIME_T, &connected_after_us);
+    return request->our_error != 0 ||
+           (code == CURLE_OUT_OF_MEMORY && connected_after_us == 0);
+}
+
+static bool is_too_long(const struct http_request *request, CURLcode code)
+{
+    return request->body.overflowed || request->head_bytes > HTTP_ANSWER_MAX_BYTES ||
+           code == CURLE_OUT_OF_MEMORY;
+}
+
 static void describe_failure(struct http_request *request, CURLcode code,
                              struct http_answer *answer)
 {
+    size_t size = sizeof request->error;
     long os_error = 0;
 
     curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &os_error);
     answer->outcome = HTTP_FAILED;
-    if (request->our_error != 0 || code == CURLE_OUT_OF_MEMORY) {
+    answer->error = request->error;
+    if (is_our_fault(request, code)) {
         answer->outcome = HTTP_NOT_SENT;
-        snprintf(request->error, sizeof request->error, "%s",
+        snprintf(request->error, size, "%s",
                  strerror(request->our_error != 0 ? request->our_error : ENOMEM));
     } else if (code == CURLE_OPERATION_TIMEDOUT || os_error == ETIMEDOUT) {
         answer->outcome = HTTP_TIMEOUT;
-        snprintf(request->error, sizeof request->error, "no answer within %u ms",
-                 request->timeout_ms);
+        snprintf(request->error, size, "no answer within %u ms", request->timeout_ms);
     } else if (code == CURLE_COULDNT_CONNECT || is_unreachable(os_error)) {
         answer->outcome = HTTP_REFUSED;
-        snprintf(request->error, sizeof request->error, "%s",
+        snprintf(request->error, size, "%s",
                  os_error != 0 ? strerror((int)os_error) : "connecting failed");
-    } else if (request->body.overflowed || request->head_bytes > HTTP_ANSWER_MAX_BYTES) {
-        snprintf(request->error, sizeof request->error, "the answer is too long");
+    } else if (is_too_long(request, code)) {
+        snprintf(request->error, size, "the answer is too long");
     } else if (request->error[0] == '\0') {
-        snprintf(request->error, sizeof request->error, "%s", curl_easy_strerror(code));
+        snprintf(request->error, size, "%s", curl_easy_strerror(code));
     }
-    answer->error = request->error;
 }
 
 static void request_free(struct http_request *request)

@@ -45,8 +45,14 @@ struct loop {
     int epoll;       /* the kernel's set behind ev */
     uint64_t now_ns; /* monotonic, as of this iteration's start */
     int schedstat;   /* descriptor of the thread's scheduler statistics, or -1 */
-    uint64_t looked_at_ns;
-    uint64_t run_delay_ns; /* time without a CPU, as of looked_at_ns */
+    uint64_t n_iterations;
+    struct loop_look { /* at the scheduler's statistics, see loop.c */
+        uint64_t at_ns;
+        uint64_t n_iterations;
+        uint64_t run_delay_ns; /* ready, without a CPU */
+        uint64_t cpu_ns;
+        uint64_t n_sleeps; /* of the thread's own will */
+    } look;
     _Atomic uint64_t longest_iteration_ns;
 };
 

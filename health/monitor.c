@@ -10,6 +10,7 @@ struct monitor {
     struct loop *loop;
     struct resolver *resolver;
     struct http *http;
+    struct sql_turn sql_turn;
     struct config *config; /* held */
     struct cluster **clusters;
     size_t n_clusters;
@@ -61,7 +62,8 @@ static const struct cluster *find_cluster(const struct monitor *monitor, const c
 static struct cluster **make_clusters(struct monitor *monitor,
                                       const struct config *config)
 {
-    const struct node_tools tools = {monitor->loop, monitor->http, monitor->resolver};
+    const struct node_tools tools = {monitor->loop, monitor->http, monitor->resolver,
+                                     &monitor->sql_turn};
     struct cluster **clusters = memory_zeroed(config->n_clusters * sizeof *clusters + 1);
 
     if (clusters == NULL)

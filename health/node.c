@@ -187,12 +187,13 @@ static bool make_probes(struct node *node, const struct node_tools *tools,
         inquiry->first = probe_rest_new(loop, tools->http, inquiry_on_sample, inquiry);
         if (cluster->check_user[0] == '\0')
             break;
-        inquiry->substitute = probe_sql_new(loop, inquiry_on_sample, inquiry);
+        inquiry->substitute =
+            probe_sql_new(loop, tools->sql_turn, inquiry_on_sample, inquiry);
         if (inquiry->substitute == NULL)
             return false;
         break;
     case CHECK_POSTGRES:
-        inquiry->first = probe_sql_new(loop, inquiry_on_sample, inquiry);
+        inquiry->first = probe_sql_new(loop, tools->sql_turn, inquiry_on_sample, inquiry);
         break;
     case CHECK_TCP:
         inquiry->first = probe_tcp_new(loop, inquiry_on_sample, inquiry);

@@ -64,6 +64,7 @@ struct node_tools {
     struct loop *loop;
     struct http *http;
     struct resolver *resolver;
+    struct sql_turn *sql_turn;
 };
 
 /* `config`, `cluster` and `uris` are borrowed for the node's life. `on_news` is called

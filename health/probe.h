@@ -51,8 +51,16 @@ struct probe *probe_rest_new(struct loop *loop, struct http *http,
 struct probe *probe_uri_new(struct loop *loop, struct http *http,
                             void (*on_sample)(void *arg, const struct sample *sample),
                             void *arg) MUST_CHECK;
-/* Logs in and asks for role, timeline and locations. The connection is kept. */
-struct probe *probe_sql_new(struct loop *loop,
+/* A step of a login may take milliseconds (libpq hashes the password thousands of times):
+ * the probes of one loop share this, so that no iteration has two of them. Zeroed at
+ * first. */
+struct sql_turn {
+    uint64_t taken_ns; /* the iteration that had its step last */
+};
+
+/* Logs in and asks for role, timeline and locations. The connection is kept. `turn` is
+ * borrowed. */
+struct probe *probe_sql_new(struct loop *loop, struct sql_turn *turn,
                             void (*on_sample)(void *arg, const struct sample *sample),
                             void *arg) MUST_CHECK;
 /* Connects and closes. */

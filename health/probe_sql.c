@@ -49,6 +49,7 @@ enum sql_state { SQL_CLOSED, SQL_CONNECTING, SQL_ASKING, SQL_IDLE };
 
 struct probe_sql {
     struct probe base;
+    struct sql_turn *turn;
     enum sql_state state;
     PGconn *connection;    /* NULL when SQL_CLOSED */
     ConnStatusType status; /* of the connection after the last step */
@@ -209,6 +210,9 @@ static bool go_on_connecting(struct probe_sql *sql)
 {
     PostgresPollingStatusType wants;
 
+    if (sql->turn->taken_ns == sql->base.loop->now_ns)
+        return false; /* the watcher calls again in the next iteration */
+    sql->turn->taken_ns = sql->base.loop->now_ns;
     ev_io_stop(sql->base.loop->ev, &sql->watcher);
     wants = PQconnectPoll(sql->connection);
     if (wants == PGRES_POLLING_OK) {
@@ -366,7 +370,7 @@ static void free_sql(struct probe *probe)
 
 static const struct probe_kind sql_kind = {ask, stop, free_sql};
 
-struct probe *probe_sql_new(struct loop *loop,
+struct probe *probe_sql_new(struct loop *loop, struct sql_turn *turn,
                             void (*on_sample)(void *arg, const struct sample *sample),
                             void *arg)
 {
@@ -376,6 +380,7 @@ struct probe *probe_sql_new(struct loop *loop,
         return NULL;
     sql->base = (struct probe){
         .kind = &sql_kind, .loop = loop, .on_sample = on_sample, .arg = arg};
+    sql->turn = turn;
     ev_init(&sql->watcher, on_io);
     ev_init(&sql->timeout, on_timeout);
     return &sql->base;

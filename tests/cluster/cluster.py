@@ -35,7 +35,7 @@ from .certificates import Authority
 SCOPE = "main"
 TTL_S = 20  # the least that newer Patronis accept
 START_TIMEOUT_S = 120
-HEAL_PATIENCE_S = 12  # Patroni mends most things by itself
+HEAL_PATIENCE_S = 20  # Patroni mends most things by itself
 
 def postgres_programs():
     """Folder of the newest PostgreSQL that is installed."""

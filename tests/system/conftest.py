@@ -178,10 +178,10 @@ def pytest_terminal_summary(terminalreporter, config):
         for entry in skipped:
             terminalreporter.line(f"{entry['test']}: {entry['why']}")
     if os.environ.get("PGROUTER_SUMMARY"):
-        n = {kind: len(stats.get(kind, [])) for kind in ("passed", "failed", "error")}
+        failed = {report.nodeid for kind in ("failed", "error") for report in stats.get(kind, [])}
+        passed = {report.nodeid for report in stats.get("passed", [])} - failed
         with open(os.environ["PGROUTER_SUMMARY"], "w", encoding="utf-8") as file:
-            json.dump({"passed": n["passed"], "failed": n["failed"] + n["error"],
-                       "skipped": skipped}, file)
+            json.dump({"passed": len(passed), "failed": sorted(failed), "skipped": skipped}, file)
 
 
 def pytest_sessionstart(session):

@@ -318,7 +318,8 @@ class Router:
         return None
 
     def _sanitizer_report(self):
-        text = ""
+        # UBSan beside ASan knows no log_path.
+        text = "".join(event.line + "\n" for event in self.log.all if "runtime error:" in event.line)
         for path in glob.glob(os.path.join(self.folder, "sanitizer.*")):
             with open(path, encoding="utf-8", errors="replace") as file:
                 text += file.read()

@@ -14,7 +14,7 @@ class SlowWire:
         self._to = to
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self.n_bytes = [0, 0]  # there, and back
+        self.n_bytes = [0, 0]  # that came from here, and from there
         self._open = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -32,9 +32,9 @@ class SlowWire:
     def _carry(self, way, source, target):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                self.n_bytes[way] += len(data)
                 for i in range(len(data)):
                     target.sendall(data[i:i + 1])
-                self.n_bytes[way] += len(data)
             target.shutdown(socket.SHUT_WR)
 
     def __enter__(self):

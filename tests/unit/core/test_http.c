@@ -298,6 +298,28 @@ Test(http, endless_answers_are_cut_off)
     }
 }
 
+/* Longer than libcurl's own bound, which it takes for want of memory. */
+Test(http, one_long_line_in_the_head_is_the_servers_fault)
+{
+    static const char *const heads[] = {"HTTP/1.0 200 OK\r\nX-Long: ", "HTTP/1.0 200 "};
+    size_t size = 200000;
+    char *answer = malloc(size + 1);
+
+    cr_assert_not_null(answer);
+    server.behaviour = FAKE_RAW;
+    for (size_t i = 0; i < COUNT_OF(heads); i++) {
+        memset(answer, 'y', size);
+        answer[size] = '\0';
+        memcpy(answer, heads[i], strlen(heads[i]));
+        server.body = answer;
+        get(5000);
+        cr_expect_eq(got.outcome, HTTP_FAILED, "%zu: %s", i, got.error);
+        cr_expect_str_eq(got.error, "the answer is too long");
+    }
+    server.body = "";
+    free(answer);
+}
+
 Test(http, each_request_is_a_connection_of_its_own)
 {
     server.behaviour = FAKE_RAW;

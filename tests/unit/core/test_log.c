@@ -100,6 +100,12 @@ Test(log, quotes_values_that_are_not_plain_words)
         {"line\nbreak", "\"line\\u000abreak\""},
         {"\x01\x1f\x7f", "\"\\u0001\\u001f\\u007f\""},
         {"ümlaut", "ümlaut"},
+        {"\xe2\x82\xac\xf0\x9f\x90\x98", "\xe2\x82\xac\xf0\x9f\x90\x98"},
+        {"\xff", "\"\\ufffd\""},                                  /* no byte of UTF-8 */
+        {"\xc3", "\"\\ufffd\""},                                  /* cut short */
+        {"\xc0\xaf", "\"\\ufffd\\ufffd\""},                       /* overlong */
+        {"\xed\xa0\x80x", "\"\\ufffd\\ufffd\\ufffdx\""},          /* half of a pair */
+        {"\xf4\x90\x80\x80", "\"\\ufffd\\ufffd\\ufffd\\ufffd\""}, /* too high */
     };
 
     for (size_t i = 0; i < COUNT_OF(examples); i++) {
@@ -182,6 +188,28 @@ Test(log, json_that_is_too_long_is_still_json)
         LOG(INFO, "event", TEXT("key", filler), NUMBER("number", 123456));
         object = json_loads(captured(), 0, NULL);
         cr_assert_not_null(object, "%zu: %s", length, lines + strlen(lines) - 30);
+        json_decref(object);
+    }
+}
+
+Test(log, json_is_json_whatever_the_bytes)
+{
+    unsigned seed = 1;
+
+    log_configure(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+    for (unsigned i = 0; i < 2000; i++) {
+        char bytes[40];
+        json_t *object;
+
+        for (size_t k = 0; k < sizeof bytes - 1; k++) {
+            seed = seed * 1103515245u + 12345u;
+            bytes[k] = (char)(seed >> 20);
+        }
+        bytes[i % sizeof bytes] = '\0';
+        capture();
+        LOG(INFO, "event", TEXT("key", bytes));
+        object = json_loads(captured(), 0, NULL);
+        cr_assert_not_null(object, "%s", lines);
         json_decref(object);
     }
 }

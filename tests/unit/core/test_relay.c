@@ -328,10 +328,12 @@ Test(relay, resets_only_after_what_had_arrived_was_taken)
     play(20);
     cr_expect_not(peers[1].was_reset);
     cr_expect_not(told.is_over);
+    cr_expect_eq(told.n_half_ends[0], 1, "one end is gone already");
 
     script_takes(&peers[1], SCRIPT_ALL);
     play(20);
     expect_heard(1, said[0], 300);
+    cr_expect_eq(told.n_half_ends[0], 1);
     cr_expect(peers[1].was_reset);
     cr_expect_not(peers[1].has_heard_end);
     cr_expect_eq(told.n_failures[0], 1);

@@ -9,6 +9,7 @@
 
 static struct loop *loop;
 static struct probe *probe;
+static struct sql_turn turn;
 static struct fake_postgres server;
 static struct sample got;
 static bool has_come;
@@ -35,7 +36,7 @@ static void open_all(void)
     cr_assert_not_null(loop);
     fake_postgres_open(&server, loop, "127.0.0.1", 0);
     fake_postgres_set(&server, 8, primary_row);
-    probe = probe_sql_new(loop, on_sample, NULL);
+    probe = probe_sql_new(loop, &turn, on_sample, NULL);
     cr_assert_not_null(probe);
 }
 
@@ -204,6 +205,29 @@ Test(probe_sql, tells_refusal_silence_and_errors_apart)
     cr_expect_str_eq(got.said, "Connection refused");
 }
 
+Test(probe_sql, logins_take_turns_and_nobody_is_left_out)
+{
+    struct probe *others[4];
+    const struct question question = {.address = server.address,
+                                      .timeout_ms = 5000,
+                                      .user = "checker",
+                                      .password = "",
+                                      .dbname = "postgres"};
+
+    for (size_t i = 0; i < COUNT_OF(others); i++) {
+        others[i] = probe_sql_new(loop, &turn, on_sample, NULL);
+        cr_assert_not_null(others[i]);
+        probe_ask(others[i], &question);
+    }
+    while (n_come < COUNT_OF(others)) {
+        has_come = false;
+        cr_assert(loop_until(loop, &has_come, 5000));
+        cr_assert_eq(got.outcome, SAMPLE_OK, "%s", got.said);
+    }
+    for (size_t i = 0; i < COUNT_OF(others); i++)
+        probe_free(others[i]);
+}
+
 Test(probe_sql, strange_values_are_refused_or_count_as_nothing)
 {
     static const struct {
@@ -304,6 +328,6 @@ Test(probe_sql, without_descriptors_it_is_our_fault)
 Test(probe_sql, survives_a_failed_allocation)
 {
     memory_fail_at = 1;
-    cr_expect_null(probe_sql_new(loop, on_sample, NULL));
+    cr_expect_null(probe_sql_new(loop, &turn, on_sample, NULL));
     cr_expect_eq(memory_fail_at, 0);
 }

@@ -833,6 +833,105 @@ Test(session, that_is_idle_for_too_long_ends)
     }
 }
 
+static void say(struct script_peer *peer)
+{
+    script_says(peer, "x", 1, 0);
+    house_turn(&house, 5);
+}
+
+Test(session, ends_when_a_look_finds_an_end_vanished)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct script_peer *vanished = i == 0 ? &visitor.peer : &servers[0];
+
+        reopen("tcp_user_timeout = 100ms", "");
+        house_capture_log(&house);
+        open_session();
+        vanished->look = PEER_OWES;
+        say(&visitor.peer);
+        cr_expect_not(house_turn_until(&house, &visitor.is_gone, 300),
+                      "who owes an answer is slow, which is its right");
+        vanished->look = PEER_VANISHED;
+        cr_expect(house_turn_until(&house, &visitor.is_gone, 5000));
+        cr_expect(house_logged(&house, i == 0 ? "reason=CLIENT_VANISHED"
+                                              : "reason=SERVER_VANISHED"));
+        cr_expect_eq(house_tally(&house, 0, 1).client_aborts, i == 0);
+        cr_expect_eq(house_tally(&house, 0, 1).server_aborts, i == 1);
+    }
+}
+
+Test(session, that_is_idle_costs_no_look)
+{
+    reopen("tcp_user_timeout = 100ms", "");
+    open_session();
+    cr_expect_not(house_turn_until(&house, &visitor.is_gone, 150));
+    visitor.peer.look = PEER_VANISHED;
+    cr_expect_not(house_turn_until(&house, &visitor.is_gone, 300), "nobody asks");
+    say(&servers[0]);
+    cr_expect(house_turn_until(&house, &visitor.is_gone, 5000), "but after traffic");
+}
+
+Test(session, without_tcp_user_timeout_is_never_looked_at)
+{
+    reopen("tcp_user_timeout = 0", "client_timeout = 10s");
+    open_session();
+    visitor.peer.look = PEER_VANISHED;
+    say(&servers[0]);
+    session_look(visitor_client(&visitor));
+    expect_state(CLIENT_ACTIVE);
+}
+
+/* The server has ended; the client reads slowly what it has said last. */
+Test(session, that_ends_waits_for_a_slow_client)
+{
+    open_session();
+    visitor.peer.window = 0;
+    visitor.peer.look = PEER_OWES;
+    script_says(&servers[0], "last words", 10, 0);
+    script_fails(&servers[0], STREAM_RESET);
+    house_turn(&house, 5);
+    expect_state(CLIENT_ENDING);
+    session_look(visitor_client(&visitor));
+    expect_state(CLIENT_ENDING);
+
+    script_widen(&visitor.peer, SCRIPT_ALL);
+    house_turn(&house, 5);
+    cr_expect(visitor.is_gone);
+    packet_add(&welcome, "last words", 10);
+    cr_expect(heard_packet(&visitor.peer, &welcome));
+    cr_expect(visitor.peer.was_reset, "as the server was");
+}
+
+Test(session, that_ends_is_over_when_the_client_has_all_and_stays)
+{
+    house_capture_log(&house);
+    open_session();
+    script_ends(&servers[0]);
+    house_turn(&house, 5);
+    expect_state(CLIENT_ENDING);
+    visitor.peer.look = PEER_OWES;
+    session_look(visitor_client(&visitor));
+    expect_state(CLIENT_ENDING);
+    visitor.peer.look = PEER_HAS_ALL;
+    session_look(visitor_client(&visitor));
+    house_turn(&house, 3);
+    cr_expect(visitor.is_gone);
+    cr_expect(house_logged(&house, "reason=SERVER_CLOSED"));
+}
+
+Test(session, of_a_client_that_fails_ends_at_once_though_the_server_is_slow)
+{
+    house_capture_log(&house);
+    open_session();
+    servers[0].window = 0;
+    script_says(&visitor.peer, "question", 8, 0);
+    script_fails(&visitor.peer, STREAM_RESET);
+    house_turn(&house, 5);
+    cr_expect(visitor.is_gone);
+    cr_expect(servers[0].was_reset);
+    cr_expect(house_logged(&house, "reason=CLIENT_RESET"));
+}
+
 Test(session, lives_when_those_who_wait_are_sent_away)
 {
     static struct visitor other;

@@ -112,7 +112,7 @@ Test(worker, tells_the_same_evidence_not_too_often)
     house_turn(&house, 2);
     cr_expect_eq(house.n_evidence[EVIDENCE_REFUSED], 2, "of another node");
     cr_expect_eq(house.evidence_node, 2);
-    house_turn_until(&house, &(bool){false}, 60);
+    house_turn_until(&house, &(bool){false}, 200);
     worker_evidence(worker, 2, EVIDENCE_SILENT);
     house_turn(&house, 2);
     cr_expect_eq(house.n_evidence[EVIDENCE_SILENT], 1, "later");
@@ -180,6 +180,68 @@ Test(worker, without_a_topology_has_clients_wait)
     cr_expect_eq(visitor_client(&visitors[0])->state, CLIENT_WAITING);
     cr_expect(house_turn_until(&house, &visitors[0].peer.has_heard_end, 5000));
     cr_expect(heard_error(&visitors[0].peer, "57P03"));
+}
+
+#define MANY 100
+
+/* More than are judged in one iteration. */
+Test(worker, judges_every_client_by_a_new_topology)
+{
+    static struct visitor many[MANY];
+    static struct script_peer servers[MANY];
+    struct topology *topology = map_new("main", 2), *next;
+    unsigned n_before;
+
+    house_tell(&house, topology_hold(topology));
+    for (unsigned i = 0; i < MANY; i++) {
+        script_says(&many[i].peer, "\x16\x03", 2, 0); /* direct TLS: no login to follow */
+        house_visit(&house, 0, &many[i], true);
+        servers[i].window = SCRIPT_ALL;
+        script_opens(&servers[i]);
+        script_net_serve(HOUSE_PORT(1), &servers[i]);
+    }
+    house_turn(&house, 20);
+    for (unsigned i = 0; i < MANY; i++)
+        cr_assert_eq(visitor_client(&many[i])->state, CLIENT_ACTIVE);
+
+    next = map_next(topology);
+    next->clusters[0].primary = 1;
+    next->clusters[0].nodes[0].role = NODE_REPLICA;
+    house_tell(&house, next);
+    n_before = house.n_gone;
+    house_turn(&house, 2);
+    cr_expect_lt(house.n_gone - n_before, MANY, "others wait in the loop too");
+    house_turn(&house, 10);
+    cr_expect_eq(house.n_gone - n_before, MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        script_clear(&many[i].peer);
+    for (unsigned i = 0; i < MANY; i++)
+        script_clear(&servers[i]);
+    topology_release(topology);
+}
+
+Test(worker, judges_no_longer_by_what_has_been_superseded)
+{
+    struct topology *topology = map_new("main", 1), *down = NULL, *up;
+    static struct script_peer server;
+
+    house_tell(&house, topology_hold(topology));
+    script_says(&visitors[0].peer, "\x16\x03", 2, 0);
+    house_visit(&house, 0, &visitors[0], true);
+    server.window = SCRIPT_ALL;
+    script_opens(&server);
+    script_net_serve(HOUSE_PORT(1), &server);
+    house_turn(&house, 20);
+    cr_assert_eq(visitor_client(&visitors[0])->state, CLIENT_ACTIVE);
+    down = map_next(topology);
+    down->clusters[0].nodes[0].is_up = false;
+    up = map_next(down);
+    up->clusters[0].nodes[0].is_up = true;
+    house_tell(&house, down);
+    house_tell(&house, up); /* both arrive before anybody is judged */
+    house_turn(&house, 10);
+    cr_expect_not(visitors[0].is_gone);
+    topology_release(topology);
 }
 
 Test(worker, keeps_the_line_in_order)
