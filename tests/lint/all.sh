@@ -38,7 +38,7 @@ format() {
 }
 
 tidy() {
-  sources '*.c' | grep -v '^bench/' | xargs -P "$(nproc)" -n 2 clang-tidy -p build-lint --quiet
+  sources '*.c' | grep -v '^bench/' | xargs -P "$(nproc)" -n 1 clang-tidy -p build-lint --quiet
 }
 
 look_for_errors() {

@@ -40,11 +40,11 @@ def session(router, listener="rw"):
     return client
 
 
-def waiting_client(router, listener="rw"):
-    """Has said who it is, and has no answer."""
+def waiting_client(router, listener="rw", first=wire.startup(user="app", database="app")):
+    """Has said what it wants, and has no answer."""
     n = int(router.csv()[listener, "BACKEND"]["qcur"])
     client = Client(router.at(listener), timeout=20)
-    client.send(wire.startup(user="app", database="app"))
+    client.send(first)
     assert process.wait_until(lambda: int(router.csv()[listener, "BACKEND"]["qcur"]) == n + 1, 10)
     return client
 
@@ -181,8 +181,7 @@ def test_sigint_sends_waiting_clients_away(start, server, first):
     r = start(listeners={"rw": {}, "gone": {"queue_timeout": "60s", "maxconn": "1"}})
     place, kept = session(r, "gone"), session(r)
     waiting = waiting_client(r, "gone")
-    other = Client(r.at("gone"))
-    other.send(first)
+    other = waiting_client(r, "gone", first)
     r.signal(signal.SIGINT)
     error = waiting.error()
     assert (error["S"], error["C"], error["M"]) == ("FATAL", "57P01", "pgrouter is shutting down")

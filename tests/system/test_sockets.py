@@ -472,13 +472,19 @@ def test_one_slow_reader_holds_up_nobody_else(start_router):
 # Vanished ones
 
 
-@pytest.fixture
-def far():
-    """A place at the end of a cable."""
+@pytest.fixture(scope="module")
+def cable():
     if FarAway.why_not():
         pytest.skip(FarAway.why_not())
     with FarAway() as far:
         yield far
+
+
+@pytest.fixture
+def far(cable):
+    """A place at the end of a cable."""
+    cable.heal()
+    return cable
 
 
 QUICK = {"tcp_keepidle": "1s", "tcp_keepintvl": "1s", "tcp_keepcnt": "2", "tcp_user_timeout": "3s"}
