@@ -108,7 +108,7 @@ class Database:
         text = process.run(command, env=self._environment())
         cpu = target.cpu_seconds() - cpu
         n = int(re.search(r"transactions actually processed: (\d+)", text)[1])
-        if re.search(r"number of failed transactions: [1-9]", text) or "aborted" in text:
+        if n == 0 or re.search(r"number of failed transactions: [1-9]", text) or "aborted" in text:
             raise RuntimeError(f"pgbench through {target.name}:\n{text}")
         return {"n": n, "tps": float(re.search(r"^tps = ([\d.]+)", text, re.M)[1]), "cpu_s": cpu}
 
