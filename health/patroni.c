@@ -82,6 +82,7 @@ static void read_body(const json_t *body, struct sample *sample)
     sample->is_paused = read_flag(body, "pause");
     sample->is_unlocked = read_flag(body, "cluster_unlocked");
     sample->is_failsafe = read_flag(body, "failsafe_mode_is_active");
+    sample->store_seen_s = read_count(body, "dcs_last_seen");
     read_text(patroni, "name", sample->name, sizeof sample->name);
     read_text(patroni, "scope", sample->scope, sizeof sample->scope);
 }

@@ -45,6 +45,8 @@ struct sample {
     bool is_paused;        /* Patroni's automatic failover is off */
     bool is_unlocked;      /* nobody holds the leader lock, as far as this node knows */
     bool is_failsafe;      /* Patroni goes on without its configuration store */
+    uint64_t store_seen_s; /* when Patroni has reached that last, by its clock; 0 = not
+                              known */
     uint32_t timeline;     /* 0 = not known */
     uint64_t location;     /* of a writable node: bytes of WAL written; 0 = not known */
     uint64_t received, replayed;   /* of a replica, likewise */

@@ -2,6 +2,10 @@
 
 #include <string.h>
 
+/* A paused Patroni that has been at its store so often without getting the lock has lost
+ * it to another. */
+#define LOCK_SEARCHES 2
+
 void streak_add(struct streak *streak, bool is_ok, unsigned rise, unsigned fall)
 {
     streak->in_a_row =
@@ -33,16 +37,24 @@ static struct meaning of_silence(const struct verdict *before)
     return (struct meaning){.role = before->role, .claim = weaker(before->claim)};
 }
 
+/* Patroni drops the lock as soon as its store does not answer, and says only later that
+ * it knows of none; when the store is back it takes the lock at its second visit. */
+static bool may_lack_the_lock(const struct verdict *before, const struct sample *sample)
+{
+    if (sample->is_unlocked)
+        return sample->is_paused || sample->is_failsafe;
+    return sample->is_paused && sample->store_seen_s != 0 &&
+           before->without_lock <= LOCK_SEARCHES;
+}
+
 static struct meaning of_writable(const struct verdict *before,
                                   const struct sample *sample)
 {
-    bool may_lack_the_lock =
-        (sample->is_paused || sample->is_failsafe) && sample->is_unlocked;
     struct meaning meaning = {.is_ok = true, .role = NODE_PRIMARY};
 
     if (sample->holds_lock) {
         meaning.claim = CLAIM_FULL;
-    } else if (may_lack_the_lock && before->claim != CLAIM_NONE) {
+    } else if (may_lack_the_lock(before, sample) && before->claim != CLAIM_NONE) {
         meaning.claim = CLAIM_STAYS;
     } else {
         meaning.role = NODE_UNKNOWN;
@@ -118,11 +130,24 @@ static void keep_facts(struct verdict *verdict, const struct sample *sample)
         memcpy(verdict->system_id, sample->system_id, sizeof verdict->system_id);
 }
 
+static void count_searches(struct verdict *verdict, const struct sample *sample)
+{
+    if (sample->source != SOURCE_PATRONI)
+        return;
+    if (sample->holds_lock)
+        verdict->without_lock = 0;
+    else if (sample->store_seen_s > verdict->store_seen_s)
+        verdict->without_lock++;
+    verdict->store_seen_s = sample->store_seen_s;
+}
+
 void verdict_add(struct verdict *verdict, const struct sample *sample,
                  const struct verdict_settings *settings)
 {
-    struct meaning meaning = meaning_of(verdict, sample, settings->check);
+    struct meaning meaning;
 
+    count_searches(verdict, sample);
+    meaning = meaning_of(verdict, sample, settings->check);
     streak_add(&verdict->checks, meaning.is_ok, settings->rise, settings->fall);
     if (!verdict->checks.is_up) {
         meaning.role = NODE_UNKNOWN;

@@ -17,6 +17,8 @@
  *            - answers 503 and is writable, while Patroni is
  *              paused or in failsafe mode and nobody holds the
  *              lock: then a missing lock says nothing
+ *            - the same in pause, with a lock that Patroni
+ *              had no chance to look after yet
  *   NONE     everything else
  */
 #ifndef HEALTH_VERDICT_H
@@ -39,7 +41,9 @@ struct verdict {
     struct streak checks;
     enum node_role role; /* NODE_UNKNOWN unless up */
     enum claim claim;
-    bool is_unnamed; /* writable, though Patroni does not give it the lock */
+    bool is_unnamed;       /* writable, though Patroni does not give it the lock */
+    unsigned without_lock; /* visits of Patroni's to its store since it lost the lock */
+    uint64_t store_seen_s; /* as in struct sample, of the last answer */
     uint32_t timeline;
     bool is_noloadbalance;
     char system_id[SYSTEM_ID_MAX];

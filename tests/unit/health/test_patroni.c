@@ -91,6 +91,7 @@ Test(patroni, reads_what_newer_versions_add)
     cr_expect(sample.is_paused);
     cr_expect(sample.is_unlocked);
     cr_expect(sample.is_failsafe);
+    cr_expect_eq(sample.store_seen_s, 0);
     cr_expect(sample.is_noloadbalance);
     cr_expect_str_eq(sample.name, "pg-2");
     cr_expect_str_eq(
@@ -117,6 +118,7 @@ Test(patroni, a_stopped_server_is_understood_and_not_ok)
     cr_expect_eq(sample.outcome, SAMPLE_WRONG);
     cr_expect_eq(sample.role, NODE_UNKNOWN);
     cr_expect_str_eq(sample.role_word, "demoted");
+    cr_expect_eq(sample.store_seen_s, 1795305013);
 }
 
 Test(patroni, knows_each_word_for_a_role)

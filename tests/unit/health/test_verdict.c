@@ -34,12 +34,18 @@ static struct sample sample_for(char letter)
         return sample_of_patroni(503, NODE_PRIMARY, 5);
     case 'z': /* the same, in pause, nobody holds the lock */
     case 'y': /* the same, in pause, somebody holds it */
+    case '1': /* ... as far as was known to Patroni at 1 o'clock, or later */
+    case '2':
+    case '3':
+    case '4':
     case 'f': /* in failsafe mode, nobody holds it */
     case 'u': /* nobody holds it, that is all */
         sample = sample_of_patroni(503, NODE_PRIMARY, 5);
-        sample.is_paused = letter == 'z' || letter == 'y';
+        sample.is_paused = letter != 'f' && letter != 'u';
         sample.is_failsafe = letter == 'f';
-        sample.is_unlocked = letter != 'y';
+        sample.is_unlocked = letter == 'z' || letter == 'f' || letter == 'u';
+        sample.store_seen_s =
+            letter >= '1' && letter <= '4' ? (uint64_t)(letter - '0') : 0;
         return sample;
     case 'R':
         return sample_of_replica(5);
@@ -139,6 +145,16 @@ Test(verdict, rows_of_answers_of_patroni)
         {"Rz", true, NODE_UNKNOWN, CLAIM_NONE, true},
         {"Ppz", true, NODE_UNKNOWN, CLAIM_NONE, true},
         {"Py", true, NODE_UNKNOWN, CLAIM_NONE, true},
+        /* nor does one that Patroni has not looked after since, or once in vain */
+        {"P11111", true, NODE_PRIMARY, CLAIM_STAYS, false},
+        {"P12222", true, NODE_PRIMARY, CLAIM_STAYS, false},
+        {"P12P", true, NODE_PRIMARY, CLAIM_FULL, false},
+        {"P12.2", true, NODE_PRIMARY, CLAIM_STAYS, false},
+        {"P123", true, NODE_UNKNOWN, CLAIM_NONE, true},
+        {"P1233", true, NODE_UNKNOWN, CLAIM_NONE, true},
+        {"P12P34", true, NODE_PRIMARY, CLAIM_STAYS, false},
+        {"1", true, NODE_UNKNOWN, CLAIM_NONE, true},
+        {"R1", true, NODE_UNKNOWN, CLAIM_NONE, true},
         /* silence is borne until `fall` */
         {"P-", true, NODE_PRIMARY, CLAIM_STAYS, false},
         {"P.", true, NODE_PRIMARY, CLAIM_STAYS, false},
