@@ -1,6 +1,7 @@
 #include "core/socket.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -155,6 +156,17 @@ void socket_tune(int fd, const struct tcp_settings *settings)
         set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, settings->keepintvl_s);
     if (settings->keepcnt > 0)
         set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, settings->keepcnt);
+}
+
+void socket_expect(unsigned n)
+{
+    int any = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int last = any < 0 || n == 0 ? -1 : fcntl(any, F_DUPFD_CLOEXEC, (int)n - 1);
+
+    if (last >= 0)
+        close(last);
+    if (any >= 0)
+        close(any);
 }
 
 void socket_reset_on_close(int fd)

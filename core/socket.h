@@ -37,6 +37,12 @@ int socket_connect(const struct address *address);
 void socket_tune(int fd, const struct tcp_settings *settings);
 /* The next close sends RST instead of FIN. */
 void socket_reset_on_close(int fd);
+/* Has the kernel make room for n descriptors in the process's table now. It enlarges the
+ * table by itself too, by doubling, but in a process with threads whoever needs the next
+ * descriptor sleeps some 10 ms for that (expand_fdtable() in the kernel's fs/file.c waits
+ * for a grace period). */
+void socket_expect(unsigned n);
+
 /* What a peer has made of the bytes that it was sent. */
 enum socket_peer {
     PEER_HAS_ALL,  /* all of them are acknowledged */

@@ -56,6 +56,11 @@ struct control {
     enum phase phase;
 };
 
+static unsigned kept_descriptors(unsigned n_workers)
+{
+    return DESCRIPTORS_KEPT + n_workers * DESCRIPTORS_PER_WORKER;
+}
+
 struct config *config_source_load(const struct config_source *source, struct text *errors)
 {
     return source->path != NULL ? config_load_file(source->path, errors)
@@ -262,6 +267,13 @@ static void log_errors(const char *event, struct text *errors)
         LOG(ERROR, event, TEXT("error", line));
 }
 
+static void expect_clients(struct control *control, unsigned n)
+{
+    if (n > control->n_present_max)
+        n = control->n_present_max;
+    socket_expect(2 * n + kept_descriptors(control->n_workers));
+}
+
 static void apply_main(struct control *control)
 {
     const struct main_config *main = &control->config->main;
@@ -270,6 +282,7 @@ static void apply_main(struct control *control)
     resolver_set_ttl(control->resolver, (uint64_t)main->dns_min_ttl,
                      (uint64_t)main->dns_max_ttl);
     control->admission.max = (unsigned)main->max_client_conn;
+    expect_clients(control, (unsigned)main->max_client_conn);
     if (main->max_client_conn > control->n_present_max)
         LOG(WARNING, "max_client_conn is more than the descriptors suffice for",
             NUMBER("max_client_conn", main->max_client_conn),
@@ -409,7 +422,7 @@ static void watch_signals(struct control *control)
 static void raise_descriptor_limit(struct control *control, unsigned n_workers)
 {
     struct rlimit limit = {.rlim_cur = 1024};
-    rlim_t kept = DESCRIPTORS_KEPT + n_workers * DESCRIPTORS_PER_WORKER;
+    rlim_t kept = kept_descriptors(n_workers);
 
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;

@@ -438,3 +438,35 @@ Test(socket, a_peer_that_is_there_has_not_vanished)
         close(locals[i]);
     }
 }
+
+/* Of the process's table, as the kernel tells (proc(5), FDSize). */
+static unsigned descriptors_in_table(void)
+{
+    FILE *status = fopen("/proc/self/status", "r");
+    char line[256];
+    unsigned n = 0;
+
+    cr_assert(status != NULL);
+    while (n == 0 && fgets(line, sizeof line, status) != NULL)
+        (void)sscanf(line, "FDSize: %u", &n);
+    fclose(status);
+    return n;
+}
+
+Test(socket, descriptors_that_are_expected_have_their_room_already)
+{
+    int lowest = dup(0);
+
+    close(lowest);
+    cr_assert_lt(descriptors_in_table(), 900);
+    socket_expect(900);
+    cr_expect_geq(descriptors_in_table(), 900);
+    cr_expect_eq(dup(0), lowest, "none of them is in use");
+}
+
+Test(socket, more_descriptors_than_are_allowed_are_nobodys_fault)
+{
+    socket_expect(UINT32_MAX);
+    socket_expect(0);
+    cr_expect_lt(descriptors_in_table(), UINT32_MAX);
+}
