@@ -306,7 +306,6 @@ def test_a_slow_server_holds_no_memory(start_router, sanitizer):
         assert process.wait_until(lambda: len(sums) == len(set(sent)), 60)
         for total, check in sums.items():
             whole, rest = divmod(total, 1 << 20)
-            expected = zlib.crc32(b"z" * rest, 0)
             block = b"z" * (1 << 20)
             expected = 0
             for _ in range(whole):

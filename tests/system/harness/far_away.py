@@ -12,9 +12,11 @@ Needs root; FarAway.why_not() says why it cannot be had.
 
 import contextlib
 import ctypes
+import errno
 import os
+import socket
 
-from cluster import network
+from cluster import network, process
 
 CLONE_NEWNET = 0x40000000
 
@@ -30,6 +32,14 @@ def _enter(path_or_descriptor):
     finally:
         if descriptor is not path_or_descriptor:
             os.close(descriptor)
+
+
+def _is_there(address):
+    """Whether the machine answers, be it that nobody listens."""
+    with socket.socket() as probe, contextlib.suppress(TimeoutError):
+        probe.settimeout(0.5)
+        return probe.connect_ex((address, 9)) in (0, errno.ECONNREFUSED)
+    return False
 
 
 class FarAway:
@@ -56,7 +66,11 @@ class FarAway:
         self._network.cut(1)
 
     def heal(self):
+        """Until each side finds the other one again."""
         self._network.heal(1)
+        with self.inside():
+            assert process.wait_until(lambda: _is_there(self.here), 10)
+        assert process.wait_until(lambda: _is_there(self.there), 10)
 
     def close(self):
         self._network.close()
