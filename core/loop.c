@@ -82,9 +82,10 @@ static void on_after_sleep(struct ev_loop *ev, ev_check *watcher, int events)
 }
 
 /* What counts is the time for which we kept others waiting, without the time for which
- * other processes, or other machines on the same hardware, kept us from running. Who has not
- * slept oftener than once an iteration, which is the loop's own sleep, has not waited for
- * anything inside one: then it cannot have taken longer than the CPU time that was used. */
+ * other processes, or other machines on the same hardware, kept us from running. Who has
+ * not slept oftener than once an iteration, which is the loop's own sleep, has not waited
+ * for anything inside one: then it cannot have taken longer than the CPU time that was
+ * used. */
 static void measure_iteration(struct loop *loop)
 {
     uint64_t took_ns = clock_now_ns() - loop->now_ns;
@@ -255,11 +256,12 @@ static int forget_wherever_it_is(int fd)
     while (open_files != NULL && found < 0 && (entry = readdir(open_files)) != NULL) {
         char kind[32];
         ssize_t n = readlinkat(dirfd(open_files), entry->d_name, kind, sizeof kind - 1);
+        int set = (int)strtol(entry->d_name, NULL, 10);
 
         kind[n > 0 ? n : 0] = '\0';
         if (strcmp(kind, "anon_inode:[eventpoll]") == 0 &&
-            epoll_ctl(atoi(entry->d_name), EPOLL_CTL_DEL, fd, NULL) == 0)
-            found = atoi(entry->d_name);
+            epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL) == 0)
+            found = set;
     }
     if (open_files != NULL)
         closedir(open_files);

@@ -74,6 +74,7 @@ void *slab_take(struct slab *slab)
     if (slab->idle == NULL && !add_chunk(slab))
         return NULL;
     object = slab->idle;
+    REQUIRE(object != NULL);
     slab->idle = object->next;
     slab->n_taken++;
     memset(object, 0, slab->object_bytes);

@@ -122,7 +122,7 @@ unsigned socket_listen(const struct endpoint *endpoint, int backlog, mode_t unix
 
 int socket_accept(int listening, struct address *peer)
 {
-    struct sockaddr_storage name;
+    struct sockaddr_storage name = {0};
     socklen_t length = sizeof name;
     int fd = accept4(listening, (struct sockaddr *)&name, &length,
                      SOCK_NONBLOCK | SOCK_CLOEXEC);

@@ -22,6 +22,14 @@ enum evidence {
     EVIDENCE_KIND_COUNT
 };
 
+enum report_outcome {
+    REPORT_NONE,
+    REPORT_OK,
+    REPORT_WRONG,
+    REPORT_REFUSED,
+    REPORT_TIMEOUT
+};
+
 /* The last check of one node, for pages and logs. */
 struct node_report {
     const char *cluster; /* valid until the next monitor_configure() */
@@ -29,7 +37,7 @@ struct node_report {
     const char *source; /* who said so: "patroni", "postgres", "tcp", "" = nobody yet */
     char said[128];     /* in words: "200 running primary", "connection refused", ... */
     int http_status;    /* 0 = none */
-    enum { REPORT_NONE, REPORT_OK, REPORT_WRONG, REPORT_REFUSED, REPORT_TIMEOUT } outcome;
+    enum report_outcome outcome;
     uint32_t duration_ms;   /* of the last check */
     uint64_t checked_at_ms; /* loop time; 0 = never */
     uint64_t changed_at_ms; /* when it last went up or down; 0 = never */

@@ -61,7 +61,7 @@ static uint64_t time_to_look_ms(const struct client *client)
 static uint64_t login_time_left_ms(const struct client *client)
 {
     uint64_t whole = (uint64_t)client->listener->config->main.client_login_timeout;
-    uint64_t part = (whole + LOGIN_PARTS - 1) / LOGIN_PARTS;
+    uint64_t part = whole / LOGIN_PARTS + 1;
     uint64_t left = client->login_spent_ms < whole ? whole - client->login_spent_ms : 0;
 
     if (left == whole)

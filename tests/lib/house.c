@@ -207,10 +207,11 @@ bool house_turn_until(struct house *house, const bool *done, unsigned limit_ms)
 
 struct tally house_tally(const struct house *house, unsigned worker, uint32_t node_id)
 {
+    static const struct tally none;
     const struct tally *tally =
         tally_find(&house->workers[worker]->tallies, "rw", node_id);
 
-    return tally == NULL ? (struct tally){0} : *tally;
+    return tally == NULL ? none : *tally;
 }
 
 bool heard(const struct script_peer *peer, const void *bytes, size_t n)

@@ -248,7 +248,7 @@ Test(csv, has_haproxys_codes_for_what_a_check_found)
     static const struct {
         enum check_kind check;
         int http_status;
-        int outcome;
+        enum report_outcome outcome;
         const char *code;
     } examples[] = {
         {CHECK_PATRONI, 0, REPORT_NONE, "INI"},
