@@ -61,12 +61,15 @@ static uint64_t time_to_look_ms(const struct client *client)
 static uint64_t login_time_left_ms(const struct client *client)
 {
     uint64_t whole = (uint64_t)client->listener->config->main.client_login_timeout;
-    uint64_t part = whole / LOGIN_PARTS + 1;
     uint64_t left = client->login_spent_ms < whole ? whole - client->login_spent_ms : 0;
+    uint64_t n_parts;
 
-    if (left == whole)
+    if (whole == 0 || left == whole)
         return whole;
-    return left < part ? part : (left + part - 1) / part * part;
+    n_parts = (left * LOGIN_PARTS + whole - 1) / whole;
+    if (n_parts == 0)
+        n_parts = 1;
+    return (n_parts * whole + LOGIN_PARTS - 1) / LOGIN_PARTS;
 }
 
 /* How long the client may stay in a state, 0 = for ever. */
