@@ -120,6 +120,25 @@ unsigned socket_listen(const struct endpoint *endpoint, int backlog, mode_t unix
     return n;
 }
 
+unsigned socket_listen_beside(const struct endpoint *endpoint, int backlog,
+                              mode_t unix_mode, void (*share_ours)(void *arg, bool share),
+                              void *arg, int sockets[SOCKETS_PER_ENDPOINT])
+{
+    unsigned n = socket_listen(endpoint, backlog, unix_mode, false, sockets);
+    int error;
+
+    if (n > 0 || errno != EADDRINUSE || share_ours == NULL)
+        return n;
+    share_ours(arg, true);
+    n = socket_listen(endpoint, backlog, unix_mode, true, sockets);
+    error = errno;
+    for (unsigned i = 0; i < n; i++)
+        socket_share(sockets[i], false);
+    share_ours(arg, false);
+    errno = error;
+    return n;
+}
+
 int socket_accept(int listening, struct address *peer)
 {
     struct sockaddr_storage name = {0};

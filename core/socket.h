@@ -4,7 +4,10 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #include "core/address.h"
 
@@ -26,6 +29,13 @@ struct tcp_settings {
  * is EADDRINUSE. */
 unsigned socket_listen(const struct endpoint *endpoint, int backlog, mode_t unix_mode,
                        bool share, int sockets[SOCKETS_PER_ENDPOINT]);
+/* The same, where sockets of our own may be in the way: those give way once the new ones
+ * are there ("*:5432" becomes "127.0.0.1:5432"). share_ours(arg, true) makes them share
+ * their addresses, share_ours(arg, false) ends that; NULL when there are none. A second
+ * program on the address, which shares with nobody, is in our way still. */
+unsigned socket_listen_beside(const struct endpoint *endpoint, int backlog,
+                              mode_t unix_mode, void (*share_ours)(void *arg, bool share),
+                              void *arg, int sockets[SOCKETS_PER_ENDPOINT]);
 /* May another socket of this user listen on an overlapping address? Never for long: a
  * second program started by mistake is to be told that the address is in use. */
 void socket_share(int fd, bool share);
@@ -33,6 +43,19 @@ void socket_share(int fd, bool share);
 int socket_accept(int listening, struct address *peer);
 /* Begins to connect; -1 with errno when that failed at once. */
 int socket_connect(const struct address *address);
+/* send(2) without SIGPIPE, and recv(2). Straight to the kernel: in a program with threads
+ * libc's own are points of cancellation, which costs every call some and is of no use to
+ * us (pthreads(7)). */
+static inline ssize_t socket_send(int fd, const void *bytes, size_t n)
+{
+    return syscall(SYS_sendto, fd, bytes, n, MSG_NOSIGNAL, NULL, 0);
+}
+
+static inline ssize_t socket_receive(int fd, void *bytes, size_t n)
+{
+    return syscall(SYS_recvfrom, fd, bytes, n, 0, NULL, NULL);
+}
+
 /* TCP_NODELAY and the settings; does nothing to a unix socket. */
 void socket_tune(int fd, const struct tcp_settings *settings);
 /* The next close sends RST instead of FIN. */

@@ -110,8 +110,8 @@ enum progress { ALL, SOME, BROKEN };
 static enum progress write_some(struct stream *stream, struct buffer *buffer)
 {
     ssize_t n = buffer->bytes != NULL
-                    ? send(stream->watcher.fd, buffer->bytes + buffer->begin,
-                           buffer_unread(buffer), MSG_NOSIGNAL)
+                    ? socket_send(stream->watcher.fd, buffer->bytes + buffer->begin,
+                                  buffer_unread(buffer))
                     : splice(buffer->pipe[0], NULL, stream->watcher.fd, NULL,
                              buffer_unread(buffer), SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 
@@ -251,7 +251,7 @@ static ssize_t read_some(struct stream *stream, struct buffer **bytes)
             errno = ENOMEM;
             return -1;
         }
-        n = recv(stream->watcher.fd, buffer->bytes, buffer->size, 0);
+        n = socket_receive(stream->watcher.fd, buffer->bytes, buffer->size);
     }
     if (n <= 0) {
         int error = errno;

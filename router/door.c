@@ -158,25 +158,9 @@ static void keep_to_ourselves(struct doors *doors, struct doorway *doorway)
     socket_share(doorway->watcher.fd, false);
 }
 
-/* "*:5432" may become "127.0.0.1:5432": the old sockets give way once the new ones are
- * there. A second program on the address, which shares with nobody, is in our way still.
- */
-static unsigned listen_at(struct doors *doors, const struct config *config,
-                          const struct endpoint *endpoint,
-                          int sockets[SOCKETS_PER_ENDPOINT])
+static void share_doorways(void *doors, bool shared)
 {
-    int backlog = (int)config->main.listen_backlog;
-    mode_t mode = (mode_t)config->main.unix_socket_mode;
-    unsigned n = socket_listen(endpoint, backlog, mode, false, sockets);
-
-    if (n == 0 && errno == EADDRINUSE && doors->open.n > 0) {
-        for_each_doorway(doors, share);
-        n = socket_listen(endpoint, backlog, mode, true, sockets);
-        for (unsigned i = 0; i < n; i++)
-            socket_share(sockets[i], false);
-        for_each_doorway(doors, keep_to_ourselves);
-    }
-    return n;
+    for_each_doorway(doors, shared ? share : keep_to_ourselves);
 }
 
 /* Opens the sockets of one endpoint and adds them to `doorways`. */
@@ -186,7 +170,9 @@ static bool open_doorways(struct doors *doors, const struct config *config,
                           struct text *errors)
 {
     int sockets[SOCKETS_PER_ENDPOINT];
-    unsigned n = listen_at(doors, config, endpoint, sockets);
+    unsigned n = socket_listen_beside(
+        endpoint, (int)config->main.listen_backlog, (mode_t)config->main.unix_socket_mode,
+        doors->open.n > 0 ? share_doorways : NULL, doors, sockets);
 
     if (n == 0) {
         text_addf(errors, "[listener %s]: cannot listen on %s:%u: %s\n", settings->name,

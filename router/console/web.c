@@ -301,11 +301,27 @@ static struct web_daemon *start_daemon(struct web *web, int fd,
     return daemon;
 }
 
+static void share_addresses(void *arg, bool share)
+{
+    struct web *web = arg;
+
+    LIST_EACH(item, &web->daemons)
+    {
+        struct web_daemon *daemon = CONTAINER_OF(item, struct web_daemon, in_web);
+
+        socket_share(
+            MHD_get_daemon_info(daemon->daemon, MHD_DAEMON_INFO_LISTEN_FD)->listen_fd,
+            share);
+    }
+}
+
 static bool start_at(struct web *web, const struct endpoint *endpoint, int backlog,
                      struct list *daemons, struct text *errors)
 {
     int sockets[SOCKETS_PER_ENDPOINT];
-    unsigned n = socket_listen(endpoint, backlog, 0777, false, sockets);
+    unsigned n =
+        socket_listen_beside(endpoint, backlog, 0777,
+                             web->daemons.n > 0 ? share_addresses : NULL, web, sockets);
     bool ok = n > 0;
 
     for (unsigned i = 0; i < n; i++) {

@@ -6,6 +6,7 @@
 #include <sys/un.h>
 
 #include "core/memory.h"
+#include "core/socket.h"
 #include "tests/lib/browser.h"
 #include "tests/lib/turns.h"
 
@@ -300,6 +301,21 @@ Test(web, changes_whole_or_not_at_all)
     cr_expect_not(is_served(1));
     close(fd);
     cr_expect(configure(1, 2), "%s", text_get(&errors));
+}
+
+Test(web, moves_to_an_address_that_overlaps_its_own)
+{
+    struct endpoint wide = {.host = (char *)(uintptr_t) "*", .port = endpoints[0].port};
+    struct endpoint_list list = {.items = &wide, .n = 1};
+    int others[SOCKETS_PER_ENDPOINT];
+
+    cr_assert(configure(0, 1));
+    cr_expect(web_configure(web, &list, 5, &errors), "%s", text_get(&errors));
+    cr_expect(is_served(0));
+    cr_expect(configure(0, 1), "and back: %s", text_get(&errors));
+    cr_expect(is_served(0));
+    cr_expect_eq(socket_listen(&endpoints[0], 5, 0777, false, others), 0,
+                 "a second program is told so");
 }
 
 Test(web, answers_those_who_wait_at_an_address_that_goes)
