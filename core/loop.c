@@ -77,6 +77,8 @@ static void on_after_sleep(struct ev_loop *ev, ev_check *watcher, int events)
     (void)events;
     loop->now_ns = clock_now_ns();
     loop->n_iterations++;
+    loop->n_events = 0;
+    loop->is_late = false;
     if (loop->now_ns - loop->look.at_ns > LOOK_EVERY_NS)
         look(loop);
 }
@@ -104,6 +106,12 @@ static void measure_iteration(struct loop *loop)
         took_ns = used_ns;
     if (took_ns > atomic_load_explicit(&loop->longest_iteration_ns, memory_order_relaxed))
         atomic_store_explicit(&loop->longest_iteration_ns, took_ns, memory_order_relaxed);
+}
+
+bool loop_look_at_clock(struct loop *loop)
+{
+    loop->is_late = clock_now_ns() - loop->now_ns > LOOP_LATE_NS;
+    return loop->is_late;
 }
 
 static void run_deferred(struct loop *loop)

@@ -46,6 +46,8 @@ struct loop {
     uint64_t now_ns; /* monotonic, as of this iteration's start */
     int schedstat;   /* descriptor of the thread's scheduler statistics, or -1 */
     uint64_t n_iterations;
+    unsigned n_events; /* of this iteration, that loop_is_late() was asked for */
+    bool is_late;      /* what it said last */
     struct loop_look { /* at the scheduler's statistics, see loop.c */
         uint64_t at_ns;
         uint64_t n_iterations;
@@ -68,6 +70,18 @@ void loop_stop(struct loop *loop);
 
 /* Milliseconds of the monotonic clock as of this iteration's start. */
 uint64_t loop_now_ms(const struct loop *loop);
+
+/* Whether this iteration has lasted so long that an event which the kernel will report
+ * again is to be left for the next: thousands can be reported at once. To be asked before
+ * each such event; looks at the clock now and then. */
+#define LOOP_LATE_NS 5000000u
+#define LOOP_EVENTS_PER_LOOK 32u
+bool loop_look_at_clock(struct loop *loop);
+static inline bool loop_is_late(struct loop *loop)
+{
+    return ++loop->n_events % LOOP_EVENTS_PER_LOOK == 0 ? loop_look_at_clock(loop)
+                                                        : loop->is_late;
+}
 
 /* Takes a descriptor out of the kernel's set. libev leaves it there when a watcher stops,
  * which is right before a close, and wrong before the descriptor goes to another loop. */

@@ -297,6 +297,8 @@ static void on_io(struct ev_loop *ev, ev_io *watcher, int events)
     (void)ev;
     if (events & EV_CUSTOM)
         stream->is_woken = false;
+    else if (loop_is_late(stream->loop))
+        return; /* epoll is level-triggered */
     if (stream->is_connecting) {
         finish_connecting(stream);
     } else {

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/memory.h"
@@ -613,4 +614,56 @@ Test(stream, names_every_failure)
     for (size_t i = 0; i < COUNT_OF(all); i++)
         for (size_t k = 0; k < i; k++)
             cr_expect_str_neq(stream_failure_text(all[i]), stream_failure_text(all[k]));
+}
+
+/* ---- many at once -------------------------------------------------------------------
+ */
+
+#define CROWD 200
+#define WORK_NS 1000000u /* that each of them makes */
+
+static unsigned n_served;
+
+static void work_hard(struct stream *stream, struct buffer *bytes)
+{
+    struct timespec began, now;
+
+    buffer_give(bytes);
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    do {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while ((now.tv_sec - began.tv_sec) * 1000000000 + (now.tv_nsec - began.tv_nsec) <
+             (long)WORK_NS);
+    n_served++;
+    stream_close(stream);
+}
+
+Test(stream, a_crowd_is_served_in_more_iterations_than_one)
+{
+    static const struct stream_events events = {.on_bytes = work_hard};
+    static struct stream crowd[CROWD];
+    int far[CROWD];
+    unsigned n_turns = 0, most = 0;
+
+    for (unsigned i = 0; i < CROWD; i++) {
+        int pair[2];
+
+        peers_tcp(pair, 0);
+        far[i] = pair[1];
+        stream_adopt(&crowd[i], loop, pair[0], &(struct tcp_settings){0}, &events, NULL);
+        stream_want(&crowd[i], true);
+        peers_write(far[i], "x", 1);
+    }
+    for (; n_served < CROWD && n_turns < 1000; n_turns++) {
+        unsigned before = n_served;
+
+        turn(loop, 1);
+        if (n_served - before > most)
+            most = n_served - before;
+    }
+    cr_expect_eq(n_served, CROWD, "each of them, in the end");
+    cr_expect_leq(most, LOOP_LATE_NS / WORK_NS + LOOP_EVENTS_PER_LOOK,
+                  "%u in one iteration", most);
+    for (unsigned i = 0; i < CROWD; i++)
+        close(far[i]);
 }
