@@ -48,16 +48,37 @@ struct web {
 /* ---- libmicrohttpd inside the loop ---------------------------------------------------
  */
 
-/* Asked after every run, also for 0: libmicrohttpd may have work that no descriptor
- * shows. */
-static void run(struct web_daemon *daemon)
+static unsigned count_connections(struct web_daemon *daemon)
+{
+    return MHD_get_daemon_info(daemon->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)
+        ->num_connections;
+}
+
+/* How long until libmicrohttpd is to be run again, whatever the descriptors say; it may
+ * have work that none shows. When connections have ended it may have stopped to listen
+ * because of them, and looks at that only in its next run. False: for ever. */
+static bool next_run(struct web_daemon *daemon, unsigned n_before, uint64_t *after_ms)
 {
     MHD_UNSIGNED_LONG_LONG timeout_ms;
 
+    *after_ms = 0;
+    if (count_connections(daemon) < n_before)
+        return true;
+    if (MHD_get_timeout(daemon->daemon, &timeout_ms) != MHD_YES)
+        return false;
+    *after_ms = timeout_ms;
+    return true;
+}
+
+static void run(struct web_daemon *daemon)
+{
+    unsigned n_before = count_connections(daemon);
+    uint64_t after_ms;
+
     MHD_run(daemon->daemon);
     ev_timer_stop(daemon->web->loop->ev, &daemon->timer);
-    if (MHD_get_timeout(daemon->daemon, &timeout_ms) == MHD_YES) {
-        ev_timer_set(&daemon->timer, (double)timeout_ms / 1e3, 0.);
+    if (next_run(daemon, n_before, &after_ms)) {
+        ev_timer_set(&daemon->timer, (double)after_ms / 1e3, 0.);
         ev_timer_start(daemon->web->loop->ev, &daemon->timer);
     }
 }
