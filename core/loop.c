@@ -26,12 +26,17 @@ struct deadline_queue {
     ev_timer timer;
 };
 
-static uint64_t clock_now_ns(void)
+static uint64_t read_clock_ns(clockid_t clock)
 {
     struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t clock_now_ns(void)
+{
+    return read_clock_ns(CLOCK_MONOTONIC);
 }
 
 /* How long this thread has stood ready without getting a CPU, since it began (second
@@ -90,10 +95,14 @@ static void on_after_sleep(struct ev_loop *ev, ev_check *watcher, int events)
  * used. */
 static void measure_iteration(struct loop *loop)
 {
-    uint64_t took_ns = clock_now_ns() - loop->now_ns;
     struct loop_look before = loop->look;
-    uint64_t waited_ns, used_ns;
+    uint64_t took_ns, waited_ns, used_ns;
 
+    /* The coarse clock stands still between the kernel's ticks, which are 10 ms apart at
+     * most, and costs a fraction of the other: most iterations see it stand still. */
+    if (read_clock_ns(CLOCK_MONOTONIC_COARSE) <= loop->now_ns)
+        return;
+    took_ns = clock_now_ns() - loop->now_ns;
     if (took_ns < WORTH_A_LOOK_NS)
         return;
     look(loop);

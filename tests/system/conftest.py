@@ -178,10 +178,19 @@ def pytest_terminal_summary(terminalreporter, config):
         for entry in skipped:
             terminalreporter.line(f"{entry['test']}: {entry['why']}")
     if os.environ.get("PGROUTER_SUMMARY"):
-        failed = {report.nodeid for kind in ("failed", "error") for report in stats.get(kind, [])}
-        passed = {report.nodeid for report in stats.get("passed", [])} - failed
+        failed = {report.nodeid: _why_failed(report)
+                  for kind in ("failed", "error") for report in stats.get(kind, [])}
+        passed = {report.nodeid for report in stats.get("passed", [])} - failed.keys()
         with open(os.environ["PGROUTER_SUMMARY"], "w", encoding="utf-8") as file:
-            json.dump({"passed": len(passed), "failed": sorted(failed), "skipped": skipped}, file)
+            json.dump({"passed": len(passed), "failed": failed, "skipped": skipped}, file)
+
+
+def _why_failed(report):
+    """A line: where and with which message."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is None:
+        return str(report.longrepr).strip().split("\n")[-1]
+    return f"{os.path.basename(crash.path)}:{crash.lineno}: {' '.join(crash.message.split())}"
 
 
 def pytest_sessionstart(session):
