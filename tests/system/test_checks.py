@@ -533,7 +533,8 @@ def test_a_hostile_answer_is_no_answer(start_router, said):
 
         b.patroni.replica()
         r.log.wait("node changed", node="b", since=since, **{"is": "replica"})
-        assert {ask_who(r.at("ro")) for _ in range(4)} == {"b", "c"}
+        assert process.wait_until(
+            lambda: {ask_who(r.at("ro")) for _ in range(4)} == {"b", "c"}, 5)
 
 
 class DrippingPatroni(FakePatroni):
