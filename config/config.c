@@ -1,8 +1,10 @@
 #include "config/config.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "config/setting.h"
+#include "config/users_file.h"
 #include "core/memory.h"
 
 struct config *config_hold(struct config *config)
@@ -18,16 +20,16 @@ void config_release(struct config *config)
         return;
     setting_clear_fields(SECTION_MAIN, &config->main);
     setting_clear_fields(SECTION_STATS, &config->stats);
-    for (size_t i = 0; i < config->n_clusters; i++) {
-        memory_free(config->clusters[i].name);
-        setting_clear_fields(SECTION_CLUSTER, &config->clusters[i]);
-    }
-    for (size_t i = 0; i < config->n_listeners; i++) {
-        memory_free(config->listeners[i].name);
-        setting_clear_fields(SECTION_LISTENER, &config->listeners[i]);
-    }
-    memory_free(config->clusters);
-    memory_free(config->listeners);
+#define X(KIND, array) \
+    for (size_t i = 0; i < config->n_##array; i++) { \
+        memory_free(config->array[i].name); \
+        setting_clear_fields(SECTION_##KIND, &config->array[i]); \
+    } \
+    memory_free(config->array);
+    SECTION_ARRAYS(X)
+#undef X
+    users_file_clear(&config->secrets);
+    memory_free(config->notes);
     memory_free(config);
 }
 
@@ -48,16 +50,80 @@ const struct listener_config *config_listener(const struct config *config,
     return NULL;
 }
 
+/* Of structs that begin with their name. */
+static int compare_name(const void *name, const void *item)
+{
+    return strcmp(name, *(char *const *)item);
+}
+
+static const void *find(const char *name, const void *items, size_t n, size_t item_size)
+{
+    return n == 0 ? NULL : bsearch(name, items, n, item_size, compare_name);
+}
+
+const struct database_config *config_database(const struct config *config,
+                                              const char *name)
+{
+    const struct database_config *database =
+        find(name, config->databases, config->n_databases, sizeof *config->databases);
+
+    if (database != NULL)
+        return database;
+    return find("*", config->databases, config->n_databases, sizeof *config->databases);
+}
+
+const struct user_config *config_user(const struct config *config, const char *name)
+{
+    return find(name, config->users, config->n_users, sizeof *config->users);
+}
+
+const struct peer_config *config_peer(const struct config *config, unsigned id)
+{
+    for (size_t i = 0; i < config->n_peers; i++)
+        if (config->peers[i].id == id)
+            return &config->peers[i];
+    return NULL;
+}
+
+const char *config_secret(const struct config *config, const char *user)
+{
+    const struct user_secret *found = find(user, config->secrets.items, config->secrets.n,
+                                           sizeof *config->secrets.items);
+
+    return found == NULL ? NULL : found->secret;
+}
+
+enum pool_mode config_pool_mode(const struct config *config,
+                                const struct listener_config *listener,
+                                const struct database_config *database,
+                                const struct user_config *user)
+{
+    if (user != NULL && user->pool_mode != POOL_MODE_DEFAULT)
+        return user->pool_mode;
+    if (database->pool_mode != POOL_MODE_DEFAULT)
+        return database->pool_mode;
+    return listener->pool_mode != POOL_MODE_DEFAULT ? listener->pool_mode
+                                                    : config->main.pool_mode;
+}
+
+enum auth_type config_auth_type(const struct config *config,
+                                const struct listener_config *listener)
+{
+    return listener->auth_type != AUTH_TYPE_DEFAULT ? listener->auth_type
+                                                    : config->main.auth_type;
+}
+
 /* Adds "name" or "name of [section]" for each that differs and needs a restart; `name`
  * is the section's. */
 static void compare(enum section_kind kind, const char *word, const char *name,
                     const void *running, const void *loaded, struct text *names)
 {
-    for (size_t i = 0; i < SETTING_COUNT; i++) {
+    struct setting_range range = setting_range(kind);
+
+    for (size_t i = range.first; i < range.first + range.n; i++) {
         const struct setting *setting = &settings[i];
 
-        if (setting->section != kind || !setting->restarts ||
-            setting_equal(setting, running, loaded))
+        if (!setting->restarts || setting_equal(setting, running, loaded))
             continue;
         text_add(names, setting->name);
         if (kind != SECTION_MAIN)
@@ -66,6 +132,7 @@ static void compare(enum section_kind kind, const char *word, const char *name,
     }
 }
 
+/* A reload applies all that is said of databases, users and peers. */
 void config_needs_restart(const struct config *running, const struct config *loaded,
                           struct text *names)
 {

@@ -20,7 +20,7 @@
 
 /* Choices: the words in config/types.def stand in the order of these enums. */
 enum check_kind { CHECK_PATRONI, CHECK_POSTGRES, CHECK_TCP };
-enum listener_mode { MODE_TCP };
+enum listener_mode { MODE_TCP, MODE_POOL };
 enum listener_role { ROLE_PRIMARY, ROLE_REPLICA, ROLE_READ_ONLY, ROLE_ANY };
 enum balance {
     BALANCE_ROUNDROBIN,
@@ -30,6 +30,38 @@ enum balance {
     BALANCE_SOURCE
 };
 enum on_role_change { ON_ROLE_CHANGE_CLOSE, ON_ROLE_CHANGE_KEEP };
+enum pool_mode {
+    POOL_MODE_SESSION,
+    POOL_MODE_TRANSACTION,
+    POOL_MODE_STATEMENT,
+    POOL_MODE_DEFAULT /* own_pool_mode only: config_pool_mode() */
+};
+enum auth_type {
+    AUTH_TYPE_TRUST,
+    AUTH_TYPE_ANY,
+    AUTH_TYPE_PLAIN,
+    AUTH_TYPE_MD5,
+    AUTH_TYPE_SCRAM_SHA_256,
+    AUTH_TYPE_CERT,
+    AUTH_TYPE_HBA, /* this and the next two are refused, as nobody does them yet */
+    AUTH_TYPE_PAM,
+    AUTH_TYPE_LDAP,
+    AUTH_TYPE_DEFAULT /* own_auth_type only: config_auth_type() */
+};
+enum sslmode {
+    SSLMODE_DISABLE,
+    SSLMODE_ALLOW,
+    SSLMODE_PREFER,
+    SSLMODE_REQUIRE,
+    SSLMODE_VERIFY_CA,
+    SSLMODE_VERIFY_FULL
+};
+enum load_balance_hosts { LOAD_BALANCE_HOSTS_ROUND_ROBIN, LOAD_BALANCE_HOSTS_DISABLE };
+
+/* A number of a database, user or peer that is not its own: config_own(). */
+#define CONFIG_DEFAULT INT64_C(-1)
+/* The name of the listener that listen_addr and unix_socket_dir make. */
+#define CONFIG_POOL_LISTENER "pgbouncer"
 
 struct node_config {
     char *name;
@@ -57,6 +89,8 @@ struct endpoint_list {
 #define C_DURATION int64_t
 #define C_MILLISECONDS int64_t
 #define C_BYTES int64_t
+#define C_OWN_COUNT int64_t    /* or CONFIG_DEFAULT */
+#define C_OWN_DURATION int64_t /* or CONFIG_DEFAULT */
 #define C_MODE_BITS int64_t
 #define C_BOOL bool
 #define C_STRING char *
@@ -70,6 +104,12 @@ struct endpoint_list {
 #define C_role enum listener_role
 #define C_balance enum balance
 #define C_on_role_change enum on_role_change
+#define C_pool_mode enum pool_mode
+#define C_own_pool_mode enum pool_mode
+#define C_auth_type enum auth_type
+#define C_own_auth_type enum auth_type
+#define C_sslmode enum sslmode
+#define C_load_balance_hosts enum load_balance_hosts
 
 #define AS_FIELD(type, name, ...) C_##type name;
 
@@ -80,13 +120,16 @@ struct main_config {
 
 struct cluster_config {
     char *name;
+    bool is_implicit; /* made of the hosts of a database: its name has a ':' */
 #define KEY_CLUSTER AS_FIELD
 #include "config/keys.def"
 };
 
 struct listener_config {
     char *name;
-    const struct cluster_config *to; /* what `cluster` names; in the same config */
+    /* What `cluster` names, in the same config; NULL with mode = pool, where the client's
+     * database says it. */
+    const struct cluster_config *to;
 #define KEY_LISTENER AS_FIELD
 #include "config/keys.def"
 };
@@ -96,7 +139,43 @@ struct stats_config {
 #include "config/keys.def"
 };
 
+/* A line of [databases]. */
+struct database_config {
+    char *name; /* "*" = every one that has no line of its own */
+    /* Where it is, in the same config: the cluster that `cluster` names, the one that its
+     * hosts belong to, or an implicit one of its hosts, whose `role` is ROLE_ANY. */
+    const struct cluster_config *to;
+    bool follows_host; /* it is in a [cluster] because of its host: see follow_hosts */
+#define KEY_DATABASE AS_FIELD
+#include "config/keys.def"
+};
+
+/* A line of [users]. */
+struct user_config {
+    char *name;
+#define KEY_USER AS_FIELD
+#include "config/keys.def"
+};
+
+/* A line of [peers]. */
+struct peer_config {
+    char *name;  /* the number as it stands there */
+    uint16_t id; /* 1 to 16383 */
+#define KEY_PEER AS_FIELD
+#include "config/keys.def"
+};
+
 #undef AS_FIELD
+
+/* A line of auth_file. */
+struct user_secret {
+    char *name;
+    char *secret; /* a password, its MD5 or SCRAM form, or "" */
+};
+struct user_secrets {
+    struct user_secret *items; /* sorted by name, each once */
+    size_t n;
+};
 
 struct config {
     atomic_uint references;
@@ -105,14 +184,31 @@ struct config {
     size_t n_clusters;
     struct listener_config *listeners;
     size_t n_listeners;
-    struct stats_config stats; /* bind.n == 0: no stats page */
+    struct stats_config stats;         /* bind.n == 0: no stats page */
+    struct database_config *databases; /* sorted by name */
+    size_t n_databases;
+    struct user_config *users; /* sorted by name */
+    size_t n_users;
+    struct peer_config *peers; /* sorted by name */
+    size_t n_peers;
+    struct user_secrets secrets; /* what auth_file held when the config was loaded */
+    /* "FILE:LINE: what was given without effect, and why", one per line, "" = nothing: to
+     * be logged, and printed by --test. */
+    char *notes;
 };
 
-/* Reads an ini file. On NULL `errors` has one line per mistake, all of the file:
- * "FILE:LINE: what is wrong; what was expected". On success the caller owns one
- * reference. Blocks on the file: at start and on reload only. */
+/* Reads an ini file, with all that it includes and its auth_file. On NULL `errors` has
+ * one line per mistake, all of the file: "FILE:LINE: what is wrong; what was expected".
+ * On success the caller owns one reference. Blocks on files: at start and on reload only.
+ */
 struct config *config_load_file(const char *path, struct text *errors) MUST_CHECK;
-/* The same from memory; `source` stands in place of the file's name in errors. */
+/* The same in the environment of a container: when the file has no [cluster],
+ * POSTGRES_NODES makes one, named main, so that [databases] as written for PgBouncer
+ * follow it; `get` is getenv or a test's stand-in. */
+struct config *config_load_file_with(const char *path, char *(*get)(const char *name),
+                                     struct text *errors) MUST_CHECK;
+/* The same from memory, and from nothing else: it cannot include files, and its auth_file
+ * is not read. `source` stands in place of the file's name in errors. */
 struct config *config_load_text(const char *source, const char *ini,
                                 struct text *errors) MUST_CHECK;
 /* The configuration that the environment of a container describes (POSTGRES_NODES,
@@ -128,6 +224,29 @@ const struct cluster_config *config_cluster(const struct config *config,
                                             const char *name);
 const struct listener_config *config_listener(const struct config *config,
                                               const char *name);
+/* The database's line, else that of "*"; NULL = there is neither. */
+const struct database_config *config_database(const struct config *config,
+                                              const char *name);
+/* NULL = nothing is said of this user. */
+const struct user_config *config_user(const struct config *config, const char *name);
+/* NULL = no such peer. */
+const struct peer_config *config_peer(const struct config *config, unsigned id);
+/* What auth_file has as the user's secret; NULL = the user is not in it. */
+const char *config_secret(const struct config *config, const char *user);
+
+/* `own`, or what holds for all when it is CONFIG_DEFAULT. */
+static inline int64_t config_own(int64_t own, int64_t general)
+{
+    return own == CONFIG_DEFAULT ? general : own;
+}
+/* That of the user, else of the database, else of the listener, else [pgrouter]'s. `user`
+ * may be NULL. */
+enum pool_mode config_pool_mode(const struct config *config,
+                                const struct listener_config *listener,
+                                const struct database_config *database,
+                                const struct user_config *user);
+enum auth_type config_auth_type(const struct config *config,
+                                const struct listener_config *listener);
 
 /* Settings that differ between the two and that only a restart applies, one name per
  * line, "" when there is none (pure). */

@@ -9,6 +9,14 @@ static const char *const notes[SECTION_KIND_COUNT] = {
     [SECTION_LISTENER] = "Addresses on which clients are served, and the nodes that they "
                          "are led to. At least one, each with a name of its own.",
     [SECTION_STATS] = "The stats page. Without this section there is none.",
+    [SECTION_DATABASE] =
+        "A line for each database that is pooled: NAME = setting=value setting=value ... "
+        "The name * stands for every database that has no line. A name with other "
+        "characters than letters, digits and _ . - stands in double quotes, a value with "
+        "blanks in single ones; a quote inside is written twice.",
+    [SECTION_USER] = "A line for each user with settings of its own, as in [databases].",
+    [SECTION_PEER] = "A line for each process that shares our address, named by its "
+                     "peer_id, as in [databases].",
 };
 
 static const char *applied_by(const struct setting *row)
@@ -52,8 +60,9 @@ static const char preface[] =
     "- `name = value` stands below a `[section]`; blanks around both do not count, lines "
     "may be indented and of any length.\n"
     "- A line that begins with `;` or `#` is a comment. A `;` behind white space begins "
-    "one behind a value or header too, but not behind a value in `[pgbouncer]`, where "
-    "values run to the end of the line as PgBouncer has it.\n"
+    "one behind a value or header too, but not behind a value in `[pgbouncer]`, "
+    "`[databases]`, `[users]` and `[peers]`, where values run to the end of the line as "
+    "PgBouncer has it.\n"
     "- A value in double or single quotes is taken as it is, blanks and `;` included; a "
     "quote inside is written twice. In `[pgbouncer]` quotes have no such meaning.\n"
     "- `%include FILE` reads another file in that place. A relative name counts from the "

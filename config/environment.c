@@ -15,6 +15,8 @@
  * checked before, so that mistakes are reported by the variable's name, and nothing of
  * what a variable holds gets into the text unchecked.
  */
+#include "config/environment.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,7 +26,6 @@
 #include "config/unit.h"
 #include "core/memory.h"
 
-#define INI_MAX ((size_t)1 << 20)
 #define SHOWN_MAX 80 /* of a wrong value, in an error */
 
 enum variable_id {
@@ -170,15 +171,31 @@ static void check_list(struct environment *e)
     text_clear(&why);
 }
 
-static void read_nodes(struct environment *e, const char *value)
+/* Without the blanks around it; `*length` is what is left. */
+static const char *trim(const char *value, size_t *length)
 {
     const char *blanks = " \t\r\n";
-    size_t length;
 
     value = value == NULL ? "" : value + strspn(value, blanks);
-    length = strlen(value);
-    while (length > 0 && strchr(blanks, value[length - 1]) != NULL)
-        length--;
+    *length = strlen(value);
+    while (*length > 0 && strchr(blanks, value[*length - 1]) != NULL)
+        --*length;
+    return value;
+}
+
+bool environment_has_nodes(char *(*get)(const char *name))
+{
+    size_t length;
+
+    trim(get("POSTGRES_NODES"), &length);
+    return length > 0;
+}
+
+static void read_nodes(struct environment *e, const char *value)
+{
+    size_t length;
+
+    value = trim(value, &length);
     if (length == 0) {
         text_add(e->errors, "no configuration; expected a file (pgrouter FILE.ini) or "
                             "POSTGRES_NODES=host:pgport:patroniport,... in the "
@@ -216,11 +233,9 @@ static void add_listener(const struct environment *e, struct text *ini, const ch
               e->values[TIMEOUT_CLIENT], e->values[TIMEOUT_SERVER]);
 }
 
-static void add_ini(const struct environment *e, struct text *ini)
+static void add_cluster(const struct environment *e, struct text *ini)
 {
     text_addf(ini,
-              "[pgrouter]\n"
-              "max_client_conn = %s\n"
               "[cluster main]\n"
               "nodes = %s\n"
               "check = %s\n"
@@ -228,13 +243,39 @@ static void add_ini(const struct environment *e, struct text *ini)
               "check_timeout = 5s\n"
               "rise = 2\n"
               "fall = 3\n",
-              e->values[MAX_CONN], e->nodes, e->n_nodes == 1 ? "tcp" : "patroni",
-              e->values[CHECK_INTERVAL]);
+              e->nodes, e->n_nodes == 1 ? "tcp" : "patroni", e->values[CHECK_INTERVAL]);
+}
+
+static void add_ini(const struct environment *e, struct text *ini)
+{
+    text_addf(ini,
+              "[pgrouter]\n"
+              "max_client_conn = %s\n",
+              e->values[MAX_CONN]);
+    add_cluster(e, ini);
     add_listener(e, ini, "postgresql_primary", 5432, "primary");
     add_listener(e, ini, "postgresql_replicas", 5433, "replica");
     text_add(ini, "[stats]\n"
                   "bind = *:8404\n"
                   "uri = /stats\n");
+}
+
+enum environment_result environment_add_cluster(char *(*get)(const char *name),
+                                                struct text *ini, struct text *errors)
+{
+    struct environment e = {.errors = errors};
+    enum environment_result result = ENVIRONMENT_OK;
+
+    read_nodes(&e, get("POSTGRES_NODES"));
+    read_number(&e, CHECK_INTERVAL, get(variables[CHECK_INTERVAL].name));
+    if (!e.has_errors && !e.out_of_memory)
+        add_cluster(&e, ini);
+    if (e.has_errors)
+        result = ENVIRONMENT_BAD;
+    else if (e.out_of_memory || ini->overflowed)
+        result = ENVIRONMENT_NO_MEMORY;
+    memory_free(e.nodes);
+    return result;
 }
 
 struct config *config_load_environment(char *(*get)(const char *name),
@@ -244,7 +285,7 @@ struct config *config_load_environment(char *(*get)(const char *name),
     struct config *config = NULL;
     struct text ini;
 
-    text_init(&ini, INI_MAX);
+    text_init(&ini, ENVIRONMENT_INI_MAX);
     read_nodes(&e, get("POSTGRES_NODES"));
     for (enum variable_id id = 0; id < VARIABLE_COUNT; id++)
         read_number(&e, id, get(variables[id].name));

@@ -25,16 +25,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "config/file.h"
 #include "core/memory.h"
-#include "core/text.h"
 
 #define DEPTH_MAX 10       /* files that include each other */
 #define FILES_MAX 1000     /* that are read in all */
 #define NAME_MAX_BYTES 100 /* of a setting: leaves room for a value in inih's line */
 #define MISTAKE_MAX 512
-#define FILE_MAX_BYTES ((size_t)16 << 20)
 
 #define BLANKS " \t\r\f\v"
+#define BARE_NAME "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-*"
 
 /* A file that is being read. */
 struct source {
@@ -52,7 +52,7 @@ struct reading {
     struct source open[DEPTH_MAX]; /* the innermost last */
     unsigned depth;
     bool may_include;
-    bool has_comments; /* behind the values of the present section */
+    enum ini_lines lines; /* of the present section */
     bool out_of_memory;
 
     /* The setting in hand. */
@@ -75,7 +75,7 @@ static void mistake(struct reading *r, struct place place, const char *what)
 
 /* ---- bytes that inih must not see ---- */
 
-static const char hidden[] = " \t;:";
+static const char hidden[] = " \t;:=[#";
 
 static void encode(char *text)
 {
@@ -125,28 +125,6 @@ fail:
     source_clear(&source);
 }
 
-/* The whole file into `text`; on false `*why` says what is wrong with it. */
-static bool read_all(int fd, struct text *text, const char **why)
-{
-    char chunk[16 * 1024];
-    ssize_t n;
-
-    while ((n = read(fd, chunk, sizeof chunk)) > 0) {
-        if (memchr(chunk, '\0', (size_t)n) != NULL) {
-            *why = "not a text file: it holds a zero byte";
-            return false;
-        }
-        if (text->max - text->length < (size_t)n) {
-            *why = "larger than 16 MB";
-            return false;
-        }
-        text_add_n(text, chunk, (size_t)n);
-    }
-    if (n < 0)
-        *why = strerror(errno);
-    return n == 0;
-}
-
 static bool is_open(const struct reading *r, const struct stat *status)
 {
     for (unsigned i = 0; i < r->depth; i++)
@@ -175,8 +153,7 @@ static void push_file(struct reading *r, const char *path, int fd, const char **
         return;
     }
     text_init(&text, FILE_MAX_BYTES);
-    text_add(&text, ""); /* a text also when the file is empty */
-    has_read = read_all(fd, &text, why);
+    has_read = file_read(fd, &text, why);
     if (text.overflowed)
         r->out_of_memory = true;
     if (!has_read || r->out_of_memory)
@@ -306,26 +283,37 @@ static void read_header(struct reading *r, char *line)
         *end = '\0';
         trim_end(header);
     }
-    r->has_comments = r->handler->on_section(r->handler->arg, header, r->place);
+    r->lines = r->handler->on_section(r->handler->arg, header, r->place);
 }
 
-/* Takes the quotes off, in place. NULL, or what is wrong. */
-static const char *unquote(char *value)
+/* Takes the quotes off, in place; `*behind` is what follows the closing one and blanks.
+ * False: there is no closing one. */
+static bool unquote(char *text, char **behind)
 {
-    const char quote = *value;
-    const char *from = value + 1;
-    char *to = value;
+    const char quote = *text;
+    char *from = text + 1;
+    char *to = text;
 
     for (; *from != quote || from[1] == quote; *to++ = *from++) {
         if (*from == '\0')
-            return "the closing quote is missing (a quote inside is written twice)";
+            return false;
         if (*from == quote)
             from++;
     }
-    from += 1 + strspn(from + 1, BLANKS);
-    if (*from != '\0' && *from != ';')
-        return "text behind the closing quote (a quote inside is written twice)";
+    *behind = from + 1 + strspn(from + 1, BLANKS);
     *to = '\0';
+    return true;
+}
+
+/* NULL, or what is wrong. */
+static const char *unquote_value(char *value)
+{
+    char *behind;
+
+    if (!unquote(value, &behind))
+        return "the closing quote is missing (a quote inside is written twice)";
+    if (*behind != '\0' && *behind != ';')
+        return "text behind the closing quote (a quote inside is written twice)";
     return NULL;
 }
 
@@ -341,28 +329,48 @@ static void cut_comment(char *value)
     trim_end(value);
 }
 
+/* Cuts the line in two at its '='; the name loses its quotes. NULL, or what is wrong. */
+static const char *split_setting(char *line, bool has_own_name, char **value)
+{
+    bool is_quoted = has_own_name && (*line == '"' || *line == '\'');
+    char *equals = line;
+
+    if (is_quoted && !unquote(line, &equals))
+        return "the closing quote of the name is missing (a quote inside is written "
+               "twice)";
+    if (is_quoted && *equals != '=' && *equals != '\0')
+        return "text behind the name's closing quote; expected \"name\" = value";
+    equals = strchr(equals, '=');
+    if (equals == NULL)
+        return "expected name = value, [section] or a comment";
+    *value = equals + 1 + strspn(equals + 1, BLANKS);
+    if (!is_quoted) {
+        *equals = '\0';
+        trim_end(line);
+    }
+    if (*line == '\0')
+        return "nothing in front of '='; expected name = value";
+    if (strlen(line) > NAME_MAX_BYTES)
+        return "a setting's name of more than 100 bytes; expected name = value";
+    if (has_own_name && !is_quoted && line[strspn(line, BARE_NAME)] != '\0')
+        return "a name with other characters than letters, digits and _ . - *; expected "
+               "it "
+               "in double quotes";
+    return NULL;
+}
+
 /* Makes "name = value" the setting in hand, if it is one. */
 static void read_setting(struct reading *r, char *line)
 {
-    char *equals = strchr(line, '=');
-    const char *what = NULL;
     char *value;
+    const char *what = split_setting(line, r->lines == INI_OWN_NAMES, &value);
 
-    if (equals == NULL) {
-        mistake(r, r->place, "expected name = value, [section] or a comment");
-        return;
+    if (what == NULL && r->lines == INI_COMMENTS) {
+        if (*value == '"' || *value == '\'')
+            what = unquote_value(value);
+        else
+            cut_comment(value);
     }
-    *equals = '\0';
-    trim_end(line);
-    value = equals + 1 + strspn(equals + 1, BLANKS);
-    if (*line == '\0')
-        what = "nothing in front of '='; expected name = value";
-    else if (strlen(line) > NAME_MAX_BYTES)
-        what = "a setting's name of more than 100 bytes; expected name = value";
-    else if (r->has_comments && (*value == '"' || *value == '\''))
-        what = unquote(value);
-    else if (r->has_comments)
-        cut_comment(value);
     if (what != NULL) {
         mistake(r, r->place, what);
         return;

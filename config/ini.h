@@ -8,10 +8,14 @@
  *   name = "value ; with ""quotes"" kept as it is"      (in such sections only)
  *   %include FILE
  *
- * In a section that takes comments behind values (on_section says so), a ';' behind
- * white space begins one, and a value may stand in double or single quotes, in which a
- * doubled quote stands for one. In any other section a value runs to the end of its
- * line, quotes included, as PgBouncer has it.
+ * What stands in a line depends on its section (on_section says so):
+ *
+ *   INI_COMMENTS   a ';' behind white space begins a comment, and a value may stand in
+ *                  double or single quotes, in which a doubled quote stands for one
+ *   INI_TO_THE_END a value runs to the end of its line, quotes included, as PgBouncer has
+ *                  it
+ *   INI_OWN_NAMES  so too; and the names are the user's: of letters, digits and _ . - *,
+ *                  or in double or single quotes, in which a doubled quote stands for one
  *
  * An included file is read as if it stood in that place. Its name counts from the folder
  * of the file that includes it or, where there is none, from the working directory (as
@@ -33,11 +37,12 @@ struct place {
     unsigned line; /* 0 = the file as a whole, or nowhere when `source` is NULL */
 };
 
+enum ini_lines { INI_TO_THE_END, INI_COMMENTS, INI_OWN_NAMES };
+
 struct ini_handler {
-    /* A [header], without its brackets; NULL = one that cannot be read. True when
-     * comments may stand behind the values that follow, which they may not in front of
-     * the first. */
-    bool (*on_section)(void *arg, const char *header, struct place place);
+    /* A [header], without its brackets; NULL = one that cannot be read. Returns what the
+     * lines that follow look like; those in front of the first are INI_TO_THE_END. */
+    enum ini_lines (*on_section)(void *arg, const char *header, struct place place);
     void (*on_setting)(void *arg, const char *name, const char *value,
                        struct place place);
     /* `what` is wrong and what was expected; never holds a value. */

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "config/unit.h"
 #include "core/memory.h"
@@ -97,6 +98,16 @@ static bool is_number(const char *host)
     struct address address;
 
     return address_parse(host, 0, &address);
+}
+
+bool lists_is_same_host(const char *a, const char *b)
+{
+    struct address number_a, number_b;
+
+    if (strcasecmp(a, b) == 0)
+        return true;
+    return address_parse(a, 0, &number_a) && address_parse(b, 0, &number_b) &&
+           address_same_host(&number_a, &number_b);
 }
 
 static bool parse_port(const char *text, uint16_t *port)
@@ -269,6 +280,54 @@ enum value_result lists_parse_nodes(const char *text, struct node_list *list,
     return result;
 }
 
+/* The host as nodes have it: NULL when it is none, or memory is out (`*why` NULL). */
+static char *make_host(const char *text, const char **why)
+{
+    size_t length = strlen(text);
+    char *host;
+
+    if (text[0] == '[' && text[length - 1] == ']')
+        host = memory_text_n(text + 1, length - 2);
+    else
+        host = memory_text(text);
+    *why = NULL;
+    if (host == NULL || is_number(host) || (text[0] != '[' && lists_is_name(host)))
+        return host;
+    *why = "a host's name or number";
+    memory_free(host);
+    return NULL;
+}
+
+enum value_result lists_make_nodes(const struct name_list *hosts, uint16_t port,
+                                   struct node_list *list, struct text *why)
+{
+    struct node_list found = {.items = memory_zeroed(hosts->n * sizeof *found.items + 1)};
+    enum value_result result = found.items == NULL ? VALUE_NO_MEMORY : VALUE_OK;
+
+    for (; result == VALUE_OK && found.n < hosts->n; found.n++) {
+        const char *text = hosts->items[found.n], *expected;
+        struct node_config *node = &found.items[found.n];
+
+        node->port = port;
+        node->host = make_host(text, &expected);
+        if (node->host != NULL)
+            continue;
+        result = expected == NULL ? VALUE_NO_MEMORY : VALUE_BAD;
+        if (expected != NULL)
+            text_addf(why, "entry %zu '%.*s': expected %s", found.n + 1, ENTRY_SHOWN_MAX,
+                      text, expected);
+    }
+    if (result == VALUE_OK && !name_nodes(&found))
+        result = VALUE_NO_MEMORY;
+    if (result == VALUE_OK)
+        result = check_names(&found, why);
+    if (result == VALUE_OK)
+        *list = found;
+    else
+        lists_clear_nodes(&found);
+    return result;
+}
+
 void lists_clear_nodes(struct node_list *list)
 {
     for (size_t i = 0; i < list->n; i++)
@@ -338,10 +397,8 @@ bool lists_equal_names(const struct name_list *a, const struct name_list *b)
 
 /* ---- addresses ---- */
 
-static bool parse_endpoint_item(char *entry, void *item, const char **why)
+bool lists_parse_endpoint(const char *entry, struct endpoint *endpoint, const char **why)
 {
-    struct endpoint *endpoint = item;
-
     if (!endpoint_parse(entry, endpoint, why)) {
         if (strcmp(*why, "memory") == 0)
             *why = NULL;
@@ -350,9 +407,15 @@ static bool parse_endpoint_item(char *entry, void *item, const char **why)
     if (endpoint->host != NULL && strcmp(endpoint->host, "*") != 0 &&
         !is_number(endpoint->host) && !lists_is_name(endpoint->host)) {
         *why = "a host's name or number in front of the port";
+        endpoint_clear(endpoint);
         return false;
     }
     return true;
+}
+
+static bool parse_endpoint_item(char *entry, void *item, const char **why)
+{
+    return lists_parse_endpoint(entry, item, why);
 }
 
 enum value_result lists_parse_endpoints(const char *text, struct endpoint_list *list,

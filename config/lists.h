@@ -16,6 +16,9 @@
  * or the short one is taken; with its port if that is taken too. */
 enum value_result lists_parse_nodes(const char *text, struct node_list *list,
                                     struct text *why) MUST_CHECK;
+/* One node for each host, all with that port; IPv6 addresses with or without brackets. */
+enum value_result lists_make_nodes(const struct name_list *hosts, uint16_t port,
+                                   struct node_list *list, struct text *why) MUST_CHECK;
 void lists_clear_nodes(struct node_list *list);
 bool lists_equal_nodes(const struct node_list *a, const struct node_list *b);
 
@@ -28,6 +31,9 @@ bool lists_equal_names(const struct name_list *a, const struct name_list *b);
 /* What endpoint_parse() takes: at least one. */
 enum value_result lists_parse_endpoints(const char *text, struct endpoint_list *list,
                                         struct text *why) MUST_CHECK;
+/* One of them. On false `*why` says what was expected, NULL = out of memory. */
+bool lists_parse_endpoint(const char *entry, struct endpoint *endpoint,
+                          const char **why) MUST_CHECK;
 void lists_clear_endpoints(struct endpoint_list *list);
 bool lists_equal_endpoints(const struct endpoint_list *a, const struct endpoint_list *b);
 
@@ -41,5 +47,7 @@ void lists_clear_node(struct node_config *node);
 
 /* May somebody be called so? Letters, digits and . _ - */
 bool lists_is_name(const char *text);
+/* The same host, by name or number? */
+bool lists_is_same_host(const char *a, const char *b);
 
 #endif

@@ -4,20 +4,24 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "config/lists.h"
+#include "config/environment.h"
 #include "config/loading.h"
 #include "config/spelling.h"
+#include "config/users_file.h"
 #include "core/memory.h"
 
-#define BLANKS " \t"
-#define SECTIONS_MAX 1000
-#define SHOWN_MAX 80 /* of a wrong name or value, in an error */
 #define ERROR_MAX 4096
-
-#define EXPECTED_SECTIONS \
-    "expected [pgrouter], [cluster NAME], [listener NAME] or [stats]"
+#define NOTES_MAX ((size_t)1 << 20)
 
 /* ---- errors ---- */
+
+static void add_line(struct text *text, struct place place, const char *line)
+{
+    if (place.line > 0)
+        text_addf(text, "%s:%u: %s\n", place.source, place.line, line);
+    else
+        text_addf(text, "%s: %s\n", place.source, line);
+}
 
 void loading_error(struct loading *loading, struct place place, const char *format, ...)
 {
@@ -27,274 +31,22 @@ void loading_error(struct loading *loading, struct place place, const char *form
     va_start(args, format);
     vsnprintf(error, sizeof error, format, args);
     va_end(args);
-    if (place.line > 0)
-        text_addf(loading->errors, "%s:%u: %s\n", place.source, place.line, error);
-    else
-        text_addf(loading->errors, "%s: %s\n", place.source, error);
+    add_line(loading->errors, place, error);
     loading->has_errors = true;
+}
+
+void loading_offer(struct text *names, size_t index, const char *separator,
+                   const char *name)
+{
+    const size_t few = 8;
+
+    if (index <= few)
+        text_addf(names, "%s%s", index > 0 ? separator : "", index < few ? name : "...");
 }
 
 static void on_mistake(void *arg, struct place place, const char *what)
 {
     loading_error(arg, place, "%s", what);
-}
-
-/* ---- sections ---- */
-
-/* What may stand between brackets. */
-struct header {
-    const char *word;
-    enum section_kind kind;
-    bool has_name;       /* [word NAME] */
-    bool takes_comments; /* behind values; PgBouncer's own sections take none */
-    bool is_for_pooling; /* PgBouncer's, which this version has no use for */
-};
-
-/* clang-format off */
-static const struct header headers[] = {
-    {"pgrouter",  SECTION_MAIN,     false, true,  false},
-    {"pgbouncer", SECTION_MAIN,     false, false, false},
-    {"cluster",   SECTION_CLUSTER,  true,  true,  false},
-    {"listener",  SECTION_LISTENER, true,  true,  false},
-    {"stats",     SECTION_STATS,    false, true,  false},
-    {"databases", SECTION_MAIN,     false, false, true},
-    {"users",     SECTION_MAIN,     false, false, true},
-    {"peers",     SECTION_MAIN,     false, false, true},
-};
-/* clang-format on */
-
-static const struct header *find_header(const char *word)
-{
-    for (size_t i = 0; i < COUNT_OF(headers); i++)
-        if (strcmp(headers[i].word, word) == 0)
-            return &headers[i];
-    return NULL;
-}
-
-static const char *name_of(const struct loading *loading, const struct section *section)
-{
-    switch (section->kind) {
-    case SECTION_CLUSTER:
-        return loading->config->clusters[section->index].name;
-    case SECTION_LISTENER:
-        return loading->config->listeners[section->index].name;
-    case SECTION_MAIN:
-    case SECTION_STATS:
-        return "";
-    case SECTION_KIND_COUNT:
-        break;
-    }
-    UNREACHABLE();
-}
-
-void *loading_fields(const struct loading *loading, const struct section *section)
-{
-    switch (section->kind) {
-    case SECTION_MAIN:
-        return &loading->config->main;
-    case SECTION_CLUSTER:
-        return &loading->config->clusters[section->index];
-    case SECTION_LISTENER:
-        return &loading->config->listeners[section->index];
-    case SECTION_STATS:
-        return &loading->config->stats;
-    case SECTION_KIND_COUNT:
-        break;
-    }
-    UNREACHABLE();
-}
-
-const char *loading_title(const struct loading *loading, const struct section *section,
-                          char title[LOADING_TITLE_MAX])
-{
-    static const char *const words[SECTION_KIND_COUNT] = {
-        [SECTION_MAIN] = "pgrouter",
-        [SECTION_CLUSTER] = "cluster",
-        [SECTION_LISTENER] = "listener",
-        [SECTION_STATS] = "stats",
-    };
-    const char *name = name_of(loading, section);
-
-    snprintf(title, LOADING_TITLE_MAX, "[%s%s%s]", words[section->kind],
-             *name == '\0' ? "" : " ", name);
-    return title;
-}
-
-/* The array with room for one more, zeroed; NULL = out of memory. */
-static void *grow(void *items, size_t n, size_t item_size)
-{
-    char *grown = memory_resized(items, (n + 1) * item_size);
-
-    if (grown != NULL)
-        memset(grown + n * item_size, 0, item_size);
-    return grown;
-}
-
-/* On false (out of memory) the new one is half built, and nothing but fit to be freed. */
-static bool add_cluster(struct config *config, const char *name)
-{
-    struct cluster_config *clusters =
-        grow(config->clusters, config->n_clusters, sizeof *clusters);
-    struct cluster_config *added;
-
-    if (clusters == NULL)
-        return false;
-    config->clusters = clusters;
-    added = &clusters[config->n_clusters++];
-    added->name = memory_text(name);
-    return added->name != NULL && setting_init_fields(SECTION_CLUSTER, added);
-}
-
-static bool add_listener(struct config *config, const char *name)
-{
-    struct listener_config *listeners =
-        grow(config->listeners, config->n_listeners, sizeof *listeners);
-    struct listener_config *added;
-
-    if (listeners == NULL)
-        return false;
-    config->listeners = listeners;
-    added = &listeners[config->n_listeners++];
-    added->name = memory_text(name);
-    return added->name != NULL && setting_init_fields(SECTION_LISTENER, added);
-}
-
-/* NULL: out of memory, which is noted. */
-static struct section *add_section(struct loading *loading, struct section section)
-{
-    /* NOLINTNEXTLINE(bugprone-sizeof-expression): the items are pointers */
-    const size_t item_size = sizeof loading->sections[0];
-    struct section **sections = grow(loading->sections, loading->n_sections, item_size);
-    struct section *added = memory_zeroed(sizeof *added);
-
-    if (sections != NULL)
-        loading->sections = sections;
-    if (sections == NULL || added == NULL) {
-        memory_free(added);
-        loading->out_of_memory = true;
-        return NULL;
-    }
-    *added = section;
-    return sections[loading->n_sections++] = added;
-}
-
-static void check_name(struct loading *loading, const struct header *header,
-                       const char *name, struct place place)
-{
-    loading->has_bad_header |= !lists_is_name(name);
-    if (*name == '\0')
-        loading_error(loading, place, "[%s] without a name; expected %s", header->word,
-                      setting_section(header->kind));
-    else if (!lists_is_name(name))
-        loading_error(loading, place,
-                      "[%s %.*s]: expected a name of letters, digits and . _ -",
-                      header->word, SHOWN_MAX, name);
-    for (size_t i = 0; i < loading->n_sections; i++) {
-        const struct section *first = loading->sections[i];
-
-        if (*name != '\0' && first->kind == header->kind &&
-            strcmp(name_of(loading, first), name) == 0) {
-            loading_error(loading, place,
-                          "[%s %.*s] stands twice; expected another name than at %s:%u",
-                          header->word, SHOWN_MAX, name, first->place.source,
-                          first->place.line);
-            return;
-        }
-    }
-}
-
-/* A wrong or missing name does not keep us from looking at the settings below. */
-static void open_named(struct loading *loading, const struct header *header,
-                       const char *name, struct place place)
-{
-    struct config *config = loading->config;
-    bool is_cluster = header->kind == SECTION_CLUSTER;
-    struct section section = {.kind = header->kind,
-                              .index =
-                                  is_cluster ? config->n_clusters : config->n_listeners,
-                              .place = place};
-
-    if (loading->n_sections == SECTIONS_MAX) {
-        loading_error(loading, place, "expected at most %d sections", SECTIONS_MAX);
-        return;
-    }
-    check_name(loading, header, name, place);
-    if (is_cluster ? add_cluster(config, name) : add_listener(config, name))
-        loading->current = add_section(loading, section);
-    else
-        loading->out_of_memory = true;
-}
-
-static void open_single(struct loading *loading, const struct header *header,
-                        const char *name, struct place place)
-{
-    struct section *section =
-        loading->sections[header->kind == SECTION_MAIN ? LOADING_MAIN : LOADING_STATS];
-
-    if (*name != '\0')
-        loading_error(loading, place, "[%s %.*s]: expected [%s], which takes no name",
-                      header->word, SHOWN_MAX, name, header->word);
-    if (section->place.source == NULL)
-        section->place = place;
-    loading->current = section;
-}
-
-static void report_unknown_section(struct loading *loading, const char *text,
-                                   const char *word, struct place place)
-{
-    struct spelling spelling = {.word = word};
-
-    for (size_t i = 0; i < COUNT_OF(headers); i++)
-        if (!headers[i].is_for_pooling)
-            spelling_try(&spelling, headers[i].word);
-    loading->has_bad_header = true;
-    if (spelling.nearest != NULL)
-        loading_error(loading, place, "unknown section [%.*s]; did you mean [%s%s]?",
-                      SHOWN_MAX, text, spelling.nearest,
-                      find_header(spelling.nearest)->has_name ? " NAME" : "");
-    else
-        loading_error(loading, place, "unknown section [%.*s]; " EXPECTED_SECTIONS,
-                      SHOWN_MAX, text);
-}
-
-static void open_section(struct loading *loading, const char *text, struct place place)
-{
-    size_t length = strcspn(text, BLANKS);
-    const char *name = text + length + strspn(text + length, BLANKS);
-    char word[SHOWN_MAX + 1];
-    const struct header *header;
-
-    snprintf(word, sizeof word, "%.*s", (int)(length < SHOWN_MAX ? length : SHOWN_MAX),
-             text);
-    header = find_header(word);
-    if (header == NULL) {
-        report_unknown_section(loading, text, word, place);
-        return;
-    }
-    loading->takes_comments = header->takes_comments;
-    if (header->is_for_pooling)
-        loading_error(
-            loading, place,
-            "[%s] is for pooling, which this version does not do; " EXPECTED_SECTIONS,
-            header->word);
-    else if (header->has_name)
-        open_named(loading, header, name, place);
-    else
-        open_single(loading, header, name, place);
-}
-
-static bool on_section(void *arg, const char *text, struct place place)
-{
-    struct loading *loading = arg;
-
-    loading->has_header = true;
-    loading->current = NULL;
-    loading->takes_comments = false;
-    if (text == NULL)
-        loading->has_bad_header = true;
-    else if (!loading->out_of_memory)
-        open_section(loading, text, place);
-    return loading->takes_comments;
 }
 
 /* ---- settings ---- */
@@ -308,31 +60,29 @@ static void add_owners(const char *name, struct text *owners)
                       setting_section(kind));
 }
 
-static void report_unknown_setting(struct loading *loading, const char *name,
-                                   struct place place)
+static void report_unknown_setting(struct loading *loading, const struct section *section,
+                                   const char *name, struct place place)
 {
-    const struct section *section = loading->current;
     struct spelling spelling = {.word = name};
     char title[LOADING_TITLE_MAX];
     struct text owners;
 
     loading_title(loading, section, title);
-    text_init(&owners, SHOWN_MAX);
+    text_init(&owners, LOADING_LISTING_MAX);
     add_owners(name, &owners);
-    for (size_t i = 0; i < SETTING_COUNT; i++)
-        if (settings[i].section == section->kind)
-            spelling_try(&spelling, settings[i].name);
+    for (size_t i = 0; i < section->range.n; i++)
+        spelling_try(&spelling, settings[section->range.first + i].name);
 
     if (owners.length > 0)
         loading_error(loading, place, "'%s' does not belong in %s; expected it in %s",
                       name, title, text_get(&owners));
     else if (spelling.nearest != NULL)
-        loading_error(loading, place, "unknown setting '%s' in %s; did you mean '%s'?",
-                      name, title, spelling.nearest);
+        loading_error(loading, place, "unknown setting '%.*s' in %s; did you mean '%s'?",
+                      LOADING_SHOWN_MAX, name, title, spelling.nearest);
     else
         loading_error(loading, place,
-                      "unknown setting '%s' in %s; pgrouter --settings lists them all",
-                      name, title);
+                      "unknown setting '%.*s' in %s; pgrouter --settings lists them all",
+                      LOADING_SHOWN_MAX, name, title);
     text_clear(&owners);
 }
 
@@ -340,12 +90,13 @@ static void report_bad_value(struct loading *loading, const struct setting *sett
                              const char *value, enum value_result result, const char *why,
                              struct place place)
 {
-    const char *dots = strlen(value) > SHOWN_MAX ? "..." : "";
-    const char *hint = "";
+    const char *dots = strlen(value) > LOADING_SHOWN_MAX ? "..." : "";
+    char hint[LOADING_SHOWN_MAX] = "";
     struct text expected;
 
-    if (!loading->takes_comments && strchr(value, ';') != NULL)
-        hint = " (in [pgbouncer] a comment stands on a line of its own)";
+    if (!sections_take_comments(loading) && strchr(value, ';') != NULL)
+        snprintf(hint, sizeof hint, " (in [%s] a comment stands on a line of its own)",
+                 sections_word(loading));
     if (*why != '\0') {
         loading_error(loading, place, "%s: %s%s", setting->name, why, hint);
         return;
@@ -353,16 +104,17 @@ static void report_bad_value(struct loading *loading, const struct setting *sett
     text_init(&expected, ERROR_MAX);
     value_add_expected(&setting->rule, &expected);
     loading_error(loading, place, "%s = '%.*s%s' %s; expected %s%s", setting->name,
-                  SHOWN_MAX, value, dots,
+                  LOADING_SHOWN_MAX, value, dots,
                   result == VALUE_OUT_OF_RANGE ? "is out of range" : "cannot be read",
                   text_get(&expected), hint);
     text_clear(&expected);
 }
 
-static void set(struct loading *loading, const struct setting *setting, const char *value,
-                struct place place)
+static void set(struct loading *loading, struct section *section,
+                const struct setting *setting, const char *value, struct place place)
 {
-    struct given *given = &loading->current->given[setting - settings];
+    struct given *given =
+        &section->given[(size_t)(setting - settings) - section->range.first];
     struct text why;
     enum value_result result;
 
@@ -373,9 +125,8 @@ static void set(struct loading *loading, const struct setting *setting, const ch
         return;
     }
     text_init(&why, ERROR_MAX);
-    result = value_parse(
-        &setting->rule, value,
-        setting_field(setting, loading_fields(loading, loading->current)), &why);
+    result = value_parse(&setting->rule, value,
+                         setting_field(setting, loading_fields(loading, section)), &why);
     given->place = place;
     given->is_bad = result != VALUE_OK;
     if (result == VALUE_NO_MEMORY)
@@ -385,59 +136,49 @@ static void set(struct loading *loading, const struct setting *setting, const ch
     text_clear(&why);
 }
 
+void loading_set(struct loading *loading, struct section *section, const char *name,
+                 const char *value, struct place place)
+{
+    const struct setting *setting = setting_find(section->kind, name);
+
+    if (setting == NULL) {
+        section->has_mistakes = true;
+        report_unknown_setting(loading, section, name, place);
+    } else {
+        set(loading, section, setting, value, place);
+    }
+}
+
+/* ---- lines ---- */
+
+static enum ini_lines on_section(void *arg, const char *text, struct place place)
+{
+    struct loading *loading = arg;
+
+    loading->has_header = true;
+    loading->current = NULL;
+    loading->header = NULL;
+    if (text == NULL)
+        loading->has_bad_header = true;
+    else if (!loading->out_of_memory)
+        return sections_open(loading, text, place);
+    return INI_TO_THE_END;
+}
+
 static void on_setting(void *arg, const char *name, const char *value, struct place place)
 {
     struct loading *loading = arg;
-    const struct setting *setting;
+    enum section_kind entry = sections_entry_kind(loading);
 
     if (!loading->has_header)
-        loading_error(
-            loading, place,
-            "'%s' in front of the first section; " EXPECTED_SECTIONS " above it", name);
-    if (loading->current == NULL || loading->out_of_memory)
-        return;
-    setting = setting_find(loading->current->kind, name);
-    if (setting == NULL)
-        report_unknown_setting(loading, name, place);
-    else
-        set(loading, setting, value, place);
-}
-
-/* ---- loading ---- */
-
-static void begin(struct loading *loading, struct text *errors)
-{
-    struct config *config = memory_zeroed(sizeof *config);
-
-    *loading = (struct loading){.config = config, .errors = errors};
-    loading->out_of_memory = config == NULL ||
-                             !setting_init_fields(SECTION_MAIN, &config->main) ||
-                             !setting_init_fields(SECTION_STATS, &config->stats);
-    if (config != NULL)
-        atomic_init(&config->references, 1);
-    if (!loading->out_of_memory &&
-        add_section(loading, (struct section){.kind = SECTION_MAIN}) != NULL)
-        add_section(loading, (struct section){.kind = SECTION_STATS});
-}
-
-static struct config *finish(struct loading *loading, const char *source)
-{
-    struct config *config = loading->config;
-
-    /* A file that cannot be read needs no second line saying that it holds nothing. */
-    if (!loading->out_of_memory && (loading->has_header || !loading->has_errors))
-        rules_check(loading);
+        loading_error(loading, place, "'%s' in front of the first section; %s above it",
+                      name, sections_expected);
     if (loading->out_of_memory)
-        loading_error(loading, (struct place){source, 0}, "out of memory");
-    if (loading->has_errors) {
-        config_release(config);
-        config = NULL;
-    }
-    for (size_t i = 0; i < loading->n_sections; i++)
-        memory_free(loading->sections[i]);
-    memory_free(loading->sections);
-    ini_clear(&loading->ini);
-    return config;
+        return;
+    if (entry != SECTION_KIND_COUNT)
+        entries_define(loading, entry, name, value, place);
+    else if (loading->current != NULL)
+        loading_set(loading, loading->current, name, value, place);
 }
 
 static struct ini_handler handler_of(struct loading *loading)
@@ -448,15 +189,151 @@ static struct ini_handler handler_of(struct loading *loading)
                                 .arg = loading};
 }
 
-struct config *config_load_file(const char *path, struct text *errors)
+/* ---- what comes from elsewhere ---- */
+
+/* Without a [cluster] of the file's own, the environment's nodes are one. */
+static void read_environment(struct loading *loading)
+{
+    struct ini_handler handler = handler_of(loading);
+    struct text ini;
+
+    if (loading->get == NULL || loading->config->n_clusters > 0 ||
+        loading->has_bad_header || !environment_has_nodes(loading->get))
+        return;
+    text_init(&ini, ENVIRONMENT_INI_MAX);
+    switch (environment_add_cluster(loading->get, &ini, loading->errors)) {
+    case ENVIRONMENT_OK:
+        if (!ini_read_text(&loading->ini, "environment", text_get(&ini), &handler))
+            loading->out_of_memory = true;
+        break;
+    case ENVIRONMENT_BAD:
+        loading->has_errors = true;
+        break;
+    case ENVIRONMENT_NO_MEMORY:
+        loading->out_of_memory = true;
+        break;
+    }
+    text_clear(&ini);
+}
+
+static void read_users_file(struct loading *loading)
+{
+    const struct section *section = loading->sections.items[LOADING_MAIN];
+    const char *path = loading->config->main.auth_file;
+    const char *why;
+
+    if (!loading->reads_files || *path == '\0')
+        return;
+    switch (users_file_load(path, &loading->config->secrets, loading->errors, &why)) {
+    case USERS_FILE_OK:
+        break;
+    case USERS_FILE_UNREADABLE:
+        loading_error(loading, loading_place(section, SETTING_MAIN_auth_file),
+                      "auth_file: '%.300s' cannot be read: %s", path, why);
+        break;
+    case USERS_FILE_BAD:
+        loading->has_errors = true;
+        break;
+    case USERS_FILE_NO_MEMORY:
+        loading->out_of_memory = true;
+        break;
+    }
+}
+
+/* ---- notes ---- */
+
+static void note(const struct section_list *list, struct text *notes)
+{
+    for (size_t i = 0; i < list->n; i++)
+        for (size_t s = 0; s < list->items[i]->range.n; s++) {
+            const struct given *given = &list->items[i]->given[s];
+            const struct setting *setting = &settings[list->items[i]->range.first + s];
+            char line[ERROR_MAX];
+
+            if (given->place.source == NULL || setting_no_effect(setting) == NULL)
+                continue;
+            snprintf(line, sizeof line, "%s is without effect: %s", setting->name,
+                     setting_no_effect(setting));
+            add_line(notes, given->place, line);
+        }
+}
+
+static void make_notes(struct loading *loading)
+{
+    struct text notes;
+
+    text_init(&notes, NOTES_MAX);
+    note(&loading->sections, &notes);
+    note(&loading->entries, &notes);
+    loading->config->notes = memory_text(text_get(&notes));
+    if (loading->config->notes == NULL || notes.overflowed)
+        loading->out_of_memory = true;
+    text_clear(&notes);
+}
+
+/* ---- loading ---- */
+
+static void begin(struct loading *loading, struct text *errors)
+{
+    struct config *config = memory_zeroed(sizeof *config);
+
+    *loading = (struct loading){.config = config, .errors = errors};
+    if (config == NULL) {
+        loading->out_of_memory = true;
+        return;
+    }
+    atomic_init(&config->references, 1);
+    sections_add_single(loading);
+}
+
+static void check(struct loading *loading)
+{
+    read_environment(loading);
+    if (!loading->out_of_memory)
+        rules_check(loading);
+    if (!loading->out_of_memory)
+        read_users_file(loading);
+    if (!loading->out_of_memory)
+        make_notes(loading);
+    if (!loading->out_of_memory)
+        entries_sort(loading->config);
+}
+
+static struct config *finish(struct loading *loading, const char *source)
+{
+    struct config *config = loading->config;
+
+    /* A file that cannot be read needs no second line saying that it holds nothing. */
+    if (!loading->out_of_memory && (loading->has_header || !loading->has_errors))
+        check(loading);
+    if (loading->out_of_memory)
+        loading_error(loading, (struct place){source, 0}, "out of memory");
+    if (loading->has_errors) {
+        config_release(config);
+        config = NULL;
+    }
+    sections_clear(loading);
+    ini_clear(&loading->ini);
+    return config;
+}
+
+struct config *config_load_file_with(const char *path, char *(*get)(const char *name),
+                                     struct text *errors)
 {
     struct loading loading;
     struct ini_handler handler = handler_of(&loading);
 
     begin(&loading, errors);
+    loading.get = get;
+    loading.reads_files = true;
     if (!loading.out_of_memory && !ini_read_file(&loading.ini, path, &handler))
         loading.out_of_memory = true;
     return finish(&loading, path);
+}
+
+struct config *config_load_file(const char *path, struct text *errors)
+{
+    return config_load_file_with(path, NULL, errors);
 }
 
 struct config *config_load_text(const char *source, const char *ini, struct text *errors)

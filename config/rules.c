@@ -7,39 +7,11 @@
 #include <string.h>
 #include <strings.h>
 
+#include "config/lists.h"
 #include "config/loading.h"
 #include "config/unit.h"
 
-#define LISTING_MAX 4096 /* of what is offered instead of something wrong */
-
 /* ---- helpers ---- */
-
-/* Where the setting stands, or the section that it would stand in. */
-static struct place place_of(const struct section *section, enum setting_id id)
-{
-    return section->given[id].place.source != NULL ? section->given[id].place
-                                                   : section->place;
-}
-
-static bool is_given(const struct section *section, enum setting_id id)
-{
-    return section->given[id].place.source != NULL;
-}
-
-static bool is_bad(const struct section *section, enum setting_id id)
-{
-    return section->given[id].is_bad;
-}
-
-/* One more of the names that are offered, of which the first few do. */
-static void offer(struct text *names, size_t index, const char *separator,
-                  const char *name)
-{
-    const size_t few = 8;
-
-    if (index <= few)
-        text_addf(names, "%s%s", index > 0 ? separator : "", index < few ? name : "...");
-}
 
 static const struct node_config *find_node(const struct node_list *nodes,
                                            const char *name)
@@ -73,18 +45,18 @@ static bool is_uri(const char *text)
 
 static void check_required(struct loading *loading, const struct section *section)
 {
-    for (size_t i = 0; i < SETTING_COUNT; i++) {
+    for (size_t s = 0; s < section->range.n; s++) {
+        const struct setting *setting = &settings[section->range.first + s];
         char title[LOADING_TITLE_MAX];
         struct text expected;
 
-        if (settings[i].section != section->kind || settings[i].initial != NULL ||
-            is_given(section, (enum setting_id)i))
+        if (setting->initial != NULL || section->given[s].place.source != NULL)
             continue;
-        text_init(&expected, LISTING_MAX);
-        value_add_expected(&settings[i].rule, &expected);
+        text_init(&expected, LOADING_LISTING_MAX);
+        value_add_expected(&setting->rule, &expected);
         loading_error(loading, section->place, "%s: '%s' is missing; expected %s = %s",
-                      loading_title(loading, section, title), settings[i].name,
-                      settings[i].name, text_get(&expected));
+                      loading_title(loading, section, title), setting->name,
+                      setting->name, text_get(&expected));
         text_clear(&expected);
     }
 }
@@ -95,9 +67,9 @@ static void check_main(struct loading *loading, const struct section *section)
     char least[UNIT_TEXT_MAX];
 
     if (main->dns_min_ttl > main->dns_max_ttl &&
-        !is_bad(section, SETTING_MAIN_dns_min_ttl) &&
-        !is_bad(section, SETTING_MAIN_dns_max_ttl))
-        loading_error(loading, place_of(section, SETTING_MAIN_dns_max_ttl),
+        !loading_is_bad(section, SETTING_MAIN_dns_min_ttl) &&
+        !loading_is_bad(section, SETTING_MAIN_dns_max_ttl))
+        loading_error(loading, loading_place(section, SETTING_MAIN_dns_max_ttl),
                       "dns_max_ttl is below dns_min_ttl; expected %s or more",
                       unit_print_duration(main->dns_min_ttl, least));
 }
@@ -123,29 +95,52 @@ static void check_drain(struct loading *loading, const struct section *section,
 
         if (find_node(&cluster->nodes, cluster->drain.items[i]) != NULL)
             continue;
-        text_init(&names, LISTING_MAX);
+        text_init(&names, LOADING_LISTING_MAX);
         for (size_t n = 0; n < cluster->nodes.n; n++)
-            offer(&names, n, ", ", cluster->nodes.items[n].name);
-        loading_error(loading, place_of(section, SETTING_CLUSTER_drain),
+            loading_offer(&names, n, ", ", cluster->nodes.items[n].name);
+        loading_error(loading, loading_place(section, SETTING_CLUSTER_drain),
                       "drain: there is no node '%.80s'; expected some of %s",
                       cluster->drain.items[i], text_get(&names));
         text_clear(&names);
     }
 }
 
+static bool has_alias(const struct cluster_config *cluster, const char *alias)
+{
+    for (size_t i = 0; i < cluster->aliases.n; i++)
+        if (lists_is_same_host(cluster->aliases.items[i], alias))
+            return true;
+    return false;
+}
+
+/* Each against those of the clusters in front of this one. */
+static void check_aliases(struct loading *loading, const struct section *section,
+                          const struct cluster_config *cluster)
+{
+    for (size_t i = 0; i < cluster->aliases.n; i++)
+        for (size_t c = 0; c < section->index; c++)
+            if (has_alias(&loading->config->clusters[c], cluster->aliases.items[i]))
+                loading_error(loading, loading_place(section, SETTING_CLUSTER_aliases),
+                              "aliases: '%.80s' is one of [cluster %s]; expected it "
+                              "in one cluster",
+                              cluster->aliases.items[i],
+                              loading->config->clusters[c].name);
+}
+
 static void check_cluster(struct loading *loading, const struct section *section)
 {
     const struct cluster_config *cluster = loading_fields(loading, section);
 
+    check_aliases(loading, section, cluster);
     if (cluster->nodes.n > 0)
         check_drain(loading, section, cluster);
-    if (is_bad(section, SETTING_CLUSTER_check))
+    if (loading_is_bad(section, SETTING_CLUSTER_check))
         return;
     if (cluster->check == CHECK_PATRONI)
-        check_nodes_have_patroni(loading, place_of(section, SETTING_CLUSTER_nodes),
+        check_nodes_have_patroni(loading, loading_place(section, SETTING_CLUSTER_nodes),
                                  "check = patroni", cluster);
     if (cluster->check == CHECK_POSTGRES && *cluster->check_user == '\0')
-        loading_error(loading, place_of(section, SETTING_CLUSTER_check),
+        loading_error(loading, loading_place(section, SETTING_CLUSTER_check),
                       "check = postgres needs a user to log in; expected check_user = "
                       "name in [cluster %s]",
                       cluster->name);
@@ -156,15 +151,15 @@ static void check_cluster(struct loading *loading, const struct section *section
 static const struct section *section_of_cluster(const struct loading *loading,
                                                 const struct cluster_config *cluster)
 {
-    for (size_t i = 0; i < loading->n_sections; i++)
-        if (loading->sections[i]->kind == SECTION_CLUSTER &&
-            loading_fields(loading, loading->sections[i]) == cluster)
-            return loading->sections[i];
+    for (size_t i = 0; i < loading->sections.n; i++)
+        if (loading->sections.items[i]->kind == SECTION_CLUSTER &&
+            loading_fields(loading, loading->sections.items[i]) == cluster)
+            return loading->sections.items[i];
     UNREACHABLE();
 }
 
-static void report_no_cluster(struct loading *loading, const struct section *section,
-                              const char *wanted)
+void rules_report_no_cluster(struct loading *loading, const struct section *section,
+                             enum setting_id id, const char *wanted)
 {
     const struct config *config = loading->config;
     char title[LOADING_TITLE_MAX];
@@ -173,12 +168,12 @@ static void report_no_cluster(struct loading *loading, const struct section *sec
     if (loading->has_bad_header)
         return; /* it may be the one that was meant */
     loading_title(loading, section, title);
-    text_init(&names, LISTING_MAX);
-    for (size_t i = 0; i < config->n_clusters; i++)
-        offer(&names, i, " or ", config->clusters[i].name);
+    text_init(&names, LOADING_LISTING_MAX);
+    for (size_t i = 0; i < loading->n_own_clusters; i++)
+        loading_offer(&names, i, " or ", config->clusters[i].name);
 
-    if (config->n_clusters == 0)
-        loading_error(loading, place_of(section, SETTING_LISTENER_cluster),
+    if (loading->n_own_clusters == 0)
+        loading_error(loading, loading_place(section, id),
                       "%s: there is no cluster to lead to; expected a section "
                       "[cluster NAME]",
                       title);
@@ -188,7 +183,7 @@ static void report_no_cluster(struct loading *loading, const struct section *sec
                       "cluster = %s",
                       title, text_get(&names));
     else
-        loading_error(loading, place_of(section, SETTING_LISTENER_cluster),
+        loading_error(loading, loading_place(section, id),
                       "%s: there is no [cluster %.80s]; expected cluster = %s", title,
                       wanted, text_get(&names));
     text_clear(&names);
@@ -199,15 +194,16 @@ static const struct cluster_config *find_cluster(struct loading *loading,
 {
     const struct config *config = loading->config;
     const struct listener_config *listener = loading_fields(loading, section);
-    const struct cluster_config *cluster = NULL;
+    bool is_named = *listener->cluster != '\0';
 
-    if (*listener->cluster == '\0' && config->n_clusters == 1)
+    if (!is_named && loading->n_own_clusters == 1)
         return &config->clusters[0];
-    if (*listener->cluster != '\0')
-        cluster = config_cluster(config, listener->cluster);
-    if (cluster == NULL)
-        report_no_cluster(loading, section, listener->cluster);
-    return cluster;
+    for (size_t i = 0; is_named && i < loading->n_own_clusters; i++)
+        if (strcmp(config->clusters[i].name, listener->cluster) == 0)
+            return &config->clusters[i];
+    rules_report_no_cluster(loading, section, SETTING_LISTENER_cluster,
+                            listener->cluster);
+    return NULL;
 }
 
 static void check_uri(struct loading *loading, const struct section *section,
@@ -216,30 +212,24 @@ static void check_uri(struct loading *loading, const struct section *section,
     if (*listener->check_uri == '\0')
         return;
     if (!is_uri(listener->check_uri))
-        loading_error(loading, place_of(section, SETTING_LISTENER_check_uri),
+        loading_error(loading, loading_place(section, SETTING_LISTENER_check_uri),
                       "check_uri = '%.80s'; expected a path that begins with / and has "
                       "no blanks",
                       listener->check_uri);
-    if (is_given(section, SETTING_LISTENER_role))
-        loading_error(loading, place_of(section, SETTING_LISTENER_role),
+    if (loading_is_given(section, SETTING_LISTENER_role))
+        loading_error(loading, loading_place(section, SETTING_LISTENER_role),
                       "role and check_uri in one listener; expected one of the two");
 }
 
-static void check_role(struct loading *loading, const struct section *section,
-                       const struct listener_config *listener,
-                       const struct cluster_config *cluster)
+void rules_check_role(struct loading *loading, const struct section *section,
+                      enum setting_id id, enum listener_role role,
+                      const struct cluster_config *cluster)
 {
     const struct section *other = section_of_cluster(loading, cluster);
 
-    if (*listener->check_uri != '\0') {
-        check_nodes_have_patroni(loading, place_of(section, SETTING_LISTENER_check_uri),
-                                 "check_uri", cluster);
-        return;
-    }
-    if (cluster->check == CHECK_TCP && cluster->nodes.n > 1 &&
-        listener->role != ROLE_ANY && !is_bad(section, SETTING_LISTENER_role) &&
-        !is_bad(other, SETTING_CLUSTER_check))
-        loading_error(loading, place_of(section, SETTING_LISTENER_role),
+    if (cluster->check == CHECK_TCP && cluster->nodes.n > 1 && role != ROLE_ANY &&
+        !loading_is_bad(section, id) && !loading_is_bad(other, SETTING_CLUSTER_check))
+        loading_error(loading, loading_place(section, id),
                       "check = tcp cannot tell a primary from a replica; expected "
                       "role = any here, or another check in [cluster %s]",
                       cluster->name);
@@ -249,10 +239,22 @@ static void check_listener(struct loading *loading, const struct section *sectio
 {
     struct listener_config *listener = loading_fields(loading, section);
 
+    if (loading_is_bad(section, SETTING_LISTENER_mode))
+        return;
+    pool_rules_check_listener(loading, section);
+    if (listener->mode == MODE_POOL)
+        return;
     listener->to = find_cluster(loading, section);
     check_uri(loading, section, listener);
-    if (listener->to != NULL)
-        check_role(loading, section, listener, listener->to);
+    if (listener->to == NULL)
+        return;
+    if (*listener->check_uri == '\0')
+        rules_check_role(loading, section, SETTING_LISTENER_role, listener->role,
+                         listener->to);
+    else
+        check_nodes_have_patroni(loading,
+                                 loading_place(section, SETTING_LISTENER_check_uri),
+                                 "check_uri", listener->to);
 }
 
 static void check_stats(struct loading *loading, const struct section *section)
@@ -260,7 +262,7 @@ static void check_stats(struct loading *loading, const struct section *section)
     const struct stats_config *stats = &loading->config->stats;
 
     if (!is_uri(stats->uri))
-        loading_error(loading, place_of(section, SETTING_STATS_uri),
+        loading_error(loading, loading_place(section, SETTING_STATS_uri),
                       "uri = '%.80s'; expected a path that begins with / and has no "
                       "blanks",
                       stats->uri);
@@ -282,6 +284,9 @@ static const struct endpoint_list *endpoints_of(const struct loading *loading,
         return &loading->config->stats.bind;
     case SECTION_MAIN:
     case SECTION_CLUSTER:
+    case SECTION_DATABASE:
+    case SECTION_USER:
+    case SECTION_PEER:
     case SECTION_KIND_COUNT:
         return &none;
     }
@@ -328,11 +333,11 @@ static void report_clash(struct loading *loading, const struct section *section,
 
     loading_title(loading, first, title);
     if (endpoint->path != NULL)
-        loading_error(loading, place_of(section, bind),
+        loading_error(loading, loading_place(section, bind),
                       "bind: %s is taken by %s at %s:%u; expected another path",
                       endpoint->path, title, first->place.source, first->place.line);
     else
-        loading_error(loading, place_of(section, bind),
+        loading_error(loading, loading_place(section, bind),
                       "bind: %s port %u is taken by %s at %s:%u; expected another "
                       "address or port",
                       endpoint->host, endpoint->port, title, first->place.source,
@@ -342,18 +347,19 @@ static void report_clash(struct loading *loading, const struct section *section,
 /* Each address of the section against those in front of it, in all sections. */
 static void check_addresses(struct loading *loading, size_t index)
 {
-    const struct section *section = loading->sections[index];
+    const struct section *section = loading->sections.items[index];
     const struct endpoint_list *mine = endpoints_of(loading, section);
 
     for (size_t i = 0; i < mine->n; i++)
         for (size_t s = 0; s <= index; s++) {
             const struct endpoint_list *theirs =
-                endpoints_of(loading, loading->sections[s]);
+                endpoints_of(loading, loading->sections.items[s]);
             size_t n = s == index ? i : theirs->n;
 
             for (size_t j = 0; j < n; j++)
                 if (endpoints_clash(&mine->items[i], &theirs->items[j])) {
-                    report_clash(loading, section, loading->sections[s], &mine->items[i]);
+                    report_clash(loading, section, loading->sections.items[s],
+                                 &mine->items[i]);
                     j = n;
                 }
         }
@@ -361,26 +367,43 @@ static void check_addresses(struct loading *loading, size_t index)
 
 /* ---- all of it ---- */
 
-static void (*const rules[SECTION_KIND_COUNT])(struct loading *loading,
-                                               const struct section *section) = {
-    [SECTION_MAIN] = check_main,
-    [SECTION_CLUSTER] = check_cluster,
-    [SECTION_LISTENER] = check_listener,
-    [SECTION_STATS] = check_stats,
-};
+static void check_section(struct loading *loading, size_t index)
+{
+    const struct section *section = loading->sections.items[index];
+
+    check_required(loading, section);
+    if (section->kind == SECTION_MAIN)
+        check_main(loading, section);
+    else if (section->kind == SECTION_CLUSTER)
+        check_cluster(loading, section);
+    else if (section->kind == SECTION_LISTENER)
+        check_listener(loading, section);
+    else
+        check_stats(loading, section);
+    check_addresses(loading, index);
+}
 
 void rules_check(struct loading *loading)
 {
-    for (size_t i = 0; i < loading->n_sections; i++) {
-        const struct section *section = loading->sections[i];
+    struct config *config = loading->config;
 
-        if (section->place.source == NULL)
-            continue;
-        check_required(loading, section);
-        rules[section->kind](loading, section);
-        check_addresses(loading, i);
-    }
-    if (loading->config->n_listeners == 0 && !loading->has_bad_header)
+    loading->n_own_clusters = config->n_clusters;
+    loading->n_own_listeners = config->n_listeners;
+    entries_check_names(loading);
+    implicit_clusters(loading);
+    implicit_listener(loading);
+    if (loading->out_of_memory)
+        return;
+    for (size_t i = 0; i < loading->sections.n; i++)
+        if (loading->sections.items[i]->place.source != NULL)
+            check_section(loading, i);
+    for (size_t i = 0; i < loading->entries.n; i++)
+        if (!loading->entries.items[i]->has_mistakes)
+            check_required(loading, loading->entries.items[i]);
+    pool_rules_check(loading);
+    if (config->n_listeners == 0 && config->n_databases == 0 &&
+        !loading->has_bad_header && !(loading->has_databases && loading->has_errors))
         loading_error(loading, (struct place){loading->ini.names[0], 0},
-                      "there is nothing to do: expected a section [listener NAME]");
+                      "there is nothing to do: expected a section [listener NAME] or "
+                      "[databases]");
 }

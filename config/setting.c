@@ -20,6 +20,9 @@ const struct setting settings[SETTING_COUNT] = {
 #define KEY_CLUSTER(...) ROW(SECTION_CLUSTER, cluster_config, __VA_ARGS__)
 #define KEY_LISTENER(...) ROW(SECTION_LISTENER, listener_config, __VA_ARGS__)
 #define KEY_STATS(...) ROW(SECTION_STATS, stats_config, __VA_ARGS__)
+#define KEY_DATABASE(...) ROW(SECTION_DATABASE, database_config, __VA_ARGS__)
+#define KEY_USER(...) ROW(SECTION_USER, user_config, __VA_ARGS__)
+#define KEY_PEER(...) ROW(SECTION_PEER, peer_config, __VA_ARGS__)
 #include "config/keys.def"
 };
 /* clang-format on */
@@ -31,6 +34,9 @@ const char *setting_section(enum section_kind section)
         [SECTION_CLUSTER] = "[cluster NAME]",
         [SECTION_LISTENER] = "[listener NAME]",
         [SECTION_STATS] = "[stats]",
+        [SECTION_DATABASE] = "[databases]",
+        [SECTION_USER] = "[users]",
+        [SECTION_PEER] = "[peers]",
     };
 
     return written[section];
@@ -45,10 +51,24 @@ const char *setting_no_effect(const struct setting *setting)
     return setting->proof + length;
 }
 
+struct setting_range setting_range(enum section_kind section)
+{
+    struct setting_range range = {0};
+
+    while (settings[range.first].section < section)
+        range.first++;
+    while (range.first + range.n < SETTING_COUNT &&
+           settings[range.first + range.n].section == section)
+        range.n++;
+    return range;
+}
+
 const struct setting *setting_find(enum section_kind section, const char *name)
 {
-    for (size_t i = 0; i < SETTING_COUNT; i++)
-        if (settings[i].section == section && strcmp(settings[i].name, name) == 0)
+    struct setting_range range = setting_range(section);
+
+    for (size_t i = range.first; i < range.first + range.n; i++)
+        if (strcmp(settings[i].name, name) == 0)
             return &settings[i];
     return NULL;
 }
@@ -60,12 +80,14 @@ void *setting_field(const struct setting *setting, void *fields)
 
 bool setting_init_fields(enum section_kind section, void *fields)
 {
-    for (size_t i = 0; i < SETTING_COUNT; i++) {
+    struct setting_range range = setting_range(section);
+
+    for (size_t i = range.first; i < range.first + range.n; i++) {
         const struct setting *setting = &settings[i];
         struct text why = {0};
         enum value_result result;
 
-        if (setting->section != section || setting->initial == NULL)
+        if (setting->initial == NULL)
             continue;
         result = value_parse(&setting->rule, setting->initial,
                              setting_field(setting, fields), &why);
@@ -78,9 +100,10 @@ bool setting_init_fields(enum section_kind section, void *fields)
 
 void setting_clear_fields(enum section_kind section, void *fields)
 {
-    for (size_t i = 0; i < SETTING_COUNT; i++)
-        if (settings[i].section == section)
-            value_clear(settings[i].rule.type, setting_field(&settings[i], fields));
+    struct setting_range range = setting_range(section);
+
+    for (size_t i = range.first; i < range.first + range.n; i++)
+        value_clear(settings[i].rule.type, setting_field(&settings[i], fields));
 }
 
 bool setting_equal(const struct setting *setting, const void *a, const void *b)

@@ -1,8 +1,8 @@
 /* config/setting.h - config/keys.def as a table that can be walked and looked up.
  *
  * A section's settings live in one of config.h's structs ("fields" below: a struct
- * main_config, cluster_config, listener_config or stats_config); each row knows the
- * offset of its own. Any thread; pure but for memory.
+ * main_config, cluster_config, listener_config and so on); each row knows the offset of
+ * its own. Any thread; pure but for memory.
  */
 #ifndef CONFIG_SETTING_H
 #define CONFIG_SETTING_H
@@ -18,8 +18,20 @@ enum section_kind {
     SECTION_CLUSTER,
     SECTION_LISTENER,
     SECTION_STATS,
+    SECTION_DATABASE, /* a line of [databases], and so on */
+    SECTION_USER,
+    SECTION_PEER,
     SECTION_KIND_COUNT
 };
+
+/* Those of which there may be many, each with a name in its first member: kind, and the
+ * array in struct config, whose length is n_<array>. */
+#define SECTION_ARRAYS(X) \
+    X(CLUSTER, clusters) \
+    X(LISTENER, listeners) \
+    X(DATABASE, databases) \
+    X(USER, users) \
+    X(PEER, peers)
 
 /* SETTING_MAIN_workers and so on: the row's index in settings[]. */
 enum setting_id {
@@ -27,6 +39,9 @@ enum setting_id {
 #define KEY_CLUSTER(type, name, ...) SETTING_CLUSTER_##name,
 #define KEY_LISTENER(type, name, ...) SETTING_LISTENER_##name,
 #define KEY_STATS(type, name, ...) SETTING_STATS_##name,
+#define KEY_DATABASE(type, name, ...) SETTING_DATABASE_##name,
+#define KEY_USER(type, name, ...) SETTING_USER_##name,
+#define KEY_PEER(type, name, ...) SETTING_PEER_##name,
 #include "config/keys.def"
     SETTING_COUNT
 };
@@ -48,9 +63,16 @@ struct setting {
 
 extern const struct setting settings[SETTING_COUNT];
 
+/* The rows of one section stand together. */
+struct setting_range {
+    size_t first;
+    size_t n;
+};
+struct setting_range setting_range(enum section_kind section);
+
 /* NULL, or why it does nothing (NO_EFFECT in keys.def). */
 const char *setting_no_effect(const struct setting *setting);
-/* How the section is written: "[pgrouter]", "[cluster NAME]". */
+/* How the section is written: "[pgrouter]", "[cluster NAME]", "[databases]". */
 const char *setting_section(enum section_kind section);
 /* NULL when the section has no such setting. */
 const struct setting *setting_find(enum section_kind section, const char *name);

@@ -24,6 +24,7 @@ struct type {
     /* Choices only. */
     const char *const *words; /* NULL behind the last */
     void (*set_choice)(void *field, int index);
+    int (*get_choice)(const void *field);
 };
 
 static const struct type types[VALUE_TYPE_COUNT]; /* filled at the end of this file */
@@ -38,12 +39,22 @@ static int64_t count_cores(void)
     return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
 }
 
+static bool is_own(enum value_type type)
+{
+    return type == VALUE_OWN_COUNT || type == VALUE_OWN_DURATION;
+}
+
 static enum value_result parse_number(const struct value_rule *rule, const char *text,
                                       void *field, struct text *why)
 {
     int64_t number;
 
     (void)why;
+    if (is_own(rule->type) &&
+        (strcasecmp(text, "default") == 0 || strcmp(text, "-1") == 0)) {
+        *(int64_t *)field = CONFIG_DEFAULT;
+        return VALUE_OK;
+    }
     if (rule->type == VALUE_WORKERS && strcasecmp(text, "auto") == 0) {
         number = count_cores();
         if (number > rule->max)
@@ -163,6 +174,10 @@ static enum value_result parse_choice(const struct value_rule *rule, const char 
     { \
         *(C_##name *)field = (C_##name)index; \
     } \
+    static int get_##name(const void *field) \
+    { \
+        return (int)*(const C_##name *)field; \
+    } \
     static void clear_##name(void *field) \
     { \
         set_##name(field, 0); \
@@ -188,7 +203,8 @@ static const struct type types[VALUE_TYPE_COUNT] = {
     .equal = equal_##list},
 #define CHOICE_TYPE(name, ...) [VALUE_##name] = { \
     .parse = parse_choice, .clear = clear_##name, .equal = equal_##name, \
-    .words = words_##name, .set_choice = set_##name},
+    .words = words_##name, .set_choice = set_##name, \
+    .get_choice = get_##name},
 #include "config/types.def"
 };
 /* clang-format on */
@@ -207,6 +223,50 @@ void value_clear(enum value_type type, void *field)
 bool value_equal(enum value_type type, const void *a, const void *b)
 {
     return types[type].equal(a, b);
+}
+
+/* In seconds, with as many decimals as it takes. */
+static void add_seconds(int64_t ms, struct text *out)
+{
+    int digits = ms % 1000 == 0 ? 0 : ms % 100 == 0 ? 1 : ms % 10 == 0 ? 2 : 3;
+
+    text_addf(out, "%.*f", digits, (double)ms / 1000.);
+}
+
+static void add_number(enum value_type type, int64_t number, struct text *out)
+{
+    char text[UNIT_TEXT_MAX];
+
+    if (is_own(type) && number == CONFIG_DEFAULT)
+        text_add(out, "default");
+    else if (type == VALUE_DURATION || type == VALUE_OWN_DURATION)
+        add_seconds(number, out);
+    else if (type == VALUE_MODE_BITS)
+        text_add(out, unit_print_octal(number, text));
+    else
+        text_addf(out, "%lld", (long long)number);
+}
+
+static void add_names(const struct name_list *names, struct text *out)
+{
+    for (size_t i = 0; i < names->n; i++) {
+        text_add(out, i == 0 ? "" : ",");
+        text_add(out, names->items[i]);
+    }
+}
+
+void value_add(enum value_type type, const void *field, struct text *out)
+{
+    if (types[type].print_number != NULL)
+        add_number(type, *(const int64_t *)field, out);
+    else if (types[type].words != NULL)
+        text_add(out, types[type].words[types[type].get_choice(field)]);
+    else if (type == VALUE_BOOL)
+        text_add(out, *(const bool *)field ? "1" : "0");
+    else if (type == VALUE_STRING)
+        text_add(out, *(char *const *)field);
+    else if (type == VALUE_NAMES)
+        add_names(field, out);
 }
 
 static void add_bounds(const struct value_rule *rule, struct text *out)

@@ -42,6 +42,10 @@ enum value_result value_parse(const struct value_rule *rule, const char *text,
 void value_clear(enum value_type type, void *field);
 bool value_equal(enum value_type type, const void *a, const void *b);
 
+/* Adds the value as PgBouncer shows it: seconds, bytes, words, lists with commas; nothing
+ * for lists of nodes and endpoints. */
+void value_add(enum value_type type, const void *field, struct text *out);
+
 /* Adds what is expected, in words: "a whole number, 1 to 64", "patroni, postgres or tcp".
  */
 void value_add_expected(const struct value_rule *rule, struct text *out);

@@ -144,6 +144,22 @@ bool buffer_add(struct buffer *buffer, const void *bytes, uint32_t n)
     return true;
 }
 
+bool buffer_prepend(struct buffer *buffer, const void *bytes, uint32_t n)
+{
+    if (buffer->bytes == NULL || n > buffer->begin + buffer_room(buffer))
+        return false;
+    if (n > buffer->begin) {
+        uint32_t by = n - buffer->begin;
+
+        memmove(buffer->bytes + n, buffer->bytes + buffer->begin, buffer_unread(buffer));
+        buffer->begin += by;
+        buffer->end += by;
+    }
+    buffer->begin -= n;
+    memcpy(buffer->bytes + buffer->begin, bytes, n);
+    return true;
+}
+
 void buffer_skip(struct buffer *buffer, uint32_t n)
 {
     REQUIRE(n <= buffer_unread(buffer));

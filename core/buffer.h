@@ -22,6 +22,9 @@
 /* Holds the largest startup packet; a larger message streams through. */
 #define BUFFER_BYTES 16384u
 
+/* Left free before what a stream receives. */
+#define BUFFER_HEADROOM 8u
+
 struct buffer {
     struct pond *home;
     struct buffer *next; /* in the pond, or in a stream's line to be sent */
@@ -58,6 +61,9 @@ static inline uint32_t buffer_room(const struct buffer *buffer)
 
 /* Appends what fits, all or nothing. */
 bool buffer_add(struct buffer *buffer, const void *bytes, uint32_t n) MUST_CHECK;
+/* Puts bytes in front of the unread ones; all or nothing. Costs no move of the others
+ * when there is as much room before them: streams leave BUFFER_HEADROOM. */
+bool buffer_prepend(struct buffer *buffer, const void *bytes, uint32_t n) MUST_CHECK;
 /* The first n unread bytes have been dealt with. */
 void buffer_skip(struct buffer *buffer, uint32_t n);
 

@@ -45,6 +45,16 @@ static inline void list_append(struct list *list, struct link *link)
     list->n++;
 }
 
+static inline void list_prepend(struct list *list, struct link *link)
+{
+    REQUIRE(!link_is_in_list(link));
+    link->next = list->head.next;
+    link->previous = &list->head;
+    list->head.next->previous = link;
+    list->head.next = link;
+    list->n++;
+}
+
 static inline void list_remove(struct list *list, struct link *link)
 {
     REQUIRE(link_is_in_list(link) && list->n > 0);

@@ -15,7 +15,7 @@
 /* Iterations shorter than this are not worth asking the kernel about. */
 #define WORTH_A_LOOK_NS 2000000u
 /* How old our last look at the run delay may be at the start of an iteration. */
-#define LOOK_EVERY_NS 100000000u
+#define LOOK_EVERY_NS 5000000u
 
 /* All waits of one duration, in the order in which they end: one timer for the first. */
 struct deadline_queue {
@@ -74,6 +74,20 @@ static void look(struct loop *loop)
     };
 }
 
+/* Those that are in line now: what they add is for the next iteration. */
+static void run_continued(struct loop *loop)
+{
+    for (size_t n = loop->continued.n; n > 0 && loop->continued.n > 0; n--) {
+        struct link *first = list_first(&loop->continued);
+        struct deferred *deferred = CONTAINER_OF(first, struct deferred, in_loop);
+
+        list_remove(&loop->continued, first);
+        deferred->run(deferred);
+    }
+    if (loop->continued.n == 0)
+        ev_idle_stop(loop->ev, &loop->restless);
+}
+
 static void on_after_sleep(struct ev_loop *ev, ev_check *watcher, int events)
 {
     struct loop *loop = CONTAINER_OF(watcher, struct loop, after_sleep);
@@ -86,6 +100,15 @@ static void on_after_sleep(struct ev_loop *ev, ev_check *watcher, int events)
     loop->is_late = false;
     if (loop->now_ns - loop->look.at_ns > LOOK_EVERY_NS)
         look(loop);
+    if (loop->continued.n > 0)
+        run_continued(loop);
+}
+
+static void on_restless(struct ev_loop *ev, ev_idle *watcher, int events)
+{
+    (void)ev;
+    (void)watcher;
+    (void)events;
 }
 
 /* What counts is the time for which we kept others waiting, without the time for which
@@ -152,7 +175,9 @@ struct loop *loop_new(bool watches_signals)
     if (loop == NULL)
         return NULL;
     list_init(&loop->deferred);
+    list_init(&loop->continued);
     list_init(&loop->queues);
+    ev_idle_init(&loop->restless, on_restless);
     loop->schedstat = loop->epoll = -1;
     loop->pond = pond_new();
     loop->ev = watches_signals ? ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV)
@@ -187,7 +212,7 @@ void loop_free(struct loop *loop)
         ev_timer_stop(loop->ev, &queue->timer);
         memory_free(queue);
     }
-    REQUIRE(loop->deferred.n == 0);
+    REQUIRE(loop->deferred.n == 0 && loop->continued.n == 0);
     if (loop->ev != NULL) {
         ev_check_stop(loop->ev, &loop->after_sleep);
         ev_prepare_stop(loop->ev, &loop->before_sleep);
@@ -207,6 +232,11 @@ void loop_run(struct loop *loop)
     ev_now_update(loop->ev);
     ev_run(loop->ev, 0);
     run_deferred(loop); /* of the last iteration, which ended without a sleep */
+}
+
+void loop_finish(struct loop *loop)
+{
+    run_deferred(loop);
 }
 
 void loop_stop(struct loop *loop)
@@ -229,6 +259,38 @@ void loop_undefer(struct loop *loop, struct deferred *deferred)
 {
     if (link_is_in_list(&deferred->in_loop))
         list_remove(&loop->deferred, &deferred->in_loop);
+}
+
+void loop_continue(struct loop *loop, struct deferred *deferred)
+{
+    if (link_is_in_list(&deferred->in_loop))
+        return;
+    list_append(&loop->continued, &deferred->in_loop);
+    ev_idle_start(loop->ev, &loop->restless);
+}
+
+void loop_discontinue(struct loop *loop, struct deferred *deferred)
+{
+    if (!link_is_in_list(&deferred->in_loop))
+        return;
+    list_remove(&loop->continued, &deferred->in_loop);
+    if (loop->continued.n == 0)
+        ev_idle_stop(loop->ev, &loop->restless);
+}
+
+bool loop_begin_work(struct loop *loop)
+{
+    if (loop->work.iteration != loop->n_iterations)
+        loop->work = (struct loop_work){.iteration = loop->n_iterations};
+    if (loop->work.used_ns >= LOOP_WORK_MS * 1000000u)
+        return false;
+    loop->work.began_ns = clock_now_ns();
+    return true;
+}
+
+void loop_end_work(struct loop *loop)
+{
+    loop->work.used_ns += clock_now_ns() - loop->work.began_ns;
 }
 
 static void arm_timer(struct deadline_queue *queue)

@@ -4,6 +4,7 @@
  * buffers) is reached through it, and only mailbox_post() reaches into another's.
  *
  * An iteration is: sleep, run the callbacks of what happened, run what was deferred.
+ * What is too long for one goes on in the next: loop_continue(), loop_begin_work().
  * Nobody frees an object in a callback that may belong to somebody further up the
  * stack: it is closed, and its loop_defer()ed function frees it after the iteration.
  */
@@ -39,7 +40,9 @@ struct loop {
     struct ev_loop *ev;
     struct pond *pond; /* the thread's buffers, core/buffer.h */
     struct list deferred;
-    struct list queues; /* of deadlines, one for each duration in use */
+    struct list continued; /* for the next iteration's start */
+    ev_idle restless;      /* runs while there are such: then the loop does not sleep */
+    struct list queues;    /* of deadlines, one for each duration in use */
     ev_prepare before_sleep;
     ev_check after_sleep;
     int epoll;       /* the kernel's set behind ev */
@@ -48,6 +51,11 @@ struct loop {
     uint64_t n_iterations;
     unsigned n_events; /* of this iteration, that loop_is_late() was asked for */
     bool is_late;      /* what it said last */
+    struct loop_work { /* of loop_begin_work() */
+        uint64_t iteration;
+        uint64_t used_ns; /* in that iteration */
+        uint64_t began_ns;
+    } work;
     struct loop_look { /* at the scheduler's statistics, see loop.c */
         uint64_t at_ns;
         uint64_t n_iterations;
@@ -67,6 +75,8 @@ void loop_free(struct loop *loop);
 /* Returns after loop_stop(). */
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
+/* Runs what was deferred after the loop has returned: for the end. */
+void loop_finish(struct loop *loop);
 
 /* Milliseconds of the monotonic clock as of this iteration's start. */
 uint64_t loop_now_ms(const struct loop *loop);
@@ -90,6 +100,18 @@ void loop_forget_descriptor(struct loop *loop, int fd);
 /* Nothing happens when it is already deferred. */
 void loop_defer(struct loop *loop, struct deferred *deferred);
 void loop_undefer(struct loop *loop, struct deferred *deferred);
+
+/* Runs once at the start of the next iteration, before which the loop does not sleep, in
+ * the order of the calls. The same object must not be deferred meanwhile. */
+void loop_continue(struct loop *loop, struct deferred *deferred);
+void loop_discontinue(struct loop *loop, struct deferred *deferred);
+
+/* Around pieces of work that take about a millisecond each, such as a handshake's
+ * arithmetic, of which many can come at once: an iteration has LOOP_WORK_MS for all of
+ * them. False: no time is left; loop_continue() and ask again. */
+#define LOOP_WORK_MS 5u
+bool loop_begin_work(struct loop *loop) MUST_CHECK;
+void loop_end_work(struct loop *loop);
 
 /* Calls on_due once, `after_ms` (more than 0) from now at the earliest; arming an armed
  * one starts it anew. on_due may free the deadline's owner. False when this is the loop's

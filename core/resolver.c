@@ -536,3 +536,16 @@ void resolver_refresh(struct resolver_watch *watch)
              (double)(resolver->min_ttl_ms - since_ms))
         look_up_after(name, resolver->min_ttl_ms - since_ms);
 }
+
+void resolver_count(const struct resolver *resolver, unsigned *n_names,
+                    unsigned *n_asking)
+{
+    *n_names = *n_asking = 0;
+    LIST_EACH(item, &resolver->names)
+    {
+        const struct name *name = CONTAINER_OF(item, struct name, in_resolver);
+
+        *n_names += !name->is_numeric;
+        *n_asking += name->is_asking;
+    }
+}

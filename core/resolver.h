@@ -29,6 +29,10 @@ void resolver_set_ttl(struct resolver *resolver, uint64_t min_ms, uint64_t max_m
  * /etc/resolv.conf and 53. The file is read again when it changes. `path` is borrowed. */
 void resolver_set_servers(struct resolver *resolver, const char *path, uint16_t port);
 
+/* How many names are watched or looked up, and of how many the answer is awaited. */
+void resolver_count(const struct resolver *resolver, unsigned *n_names,
+                    unsigned *n_asking);
+
 /* `on_change` is called with the first answer and whenever the addresses differ from
  * those before; n == 0 and `error` when the first look-up failed (ports are 0).
  * Watches of the same name share one look-up. NULL when memory is out. */

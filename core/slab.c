@@ -20,6 +20,7 @@ struct chunk {
 struct slab {
     size_t object_bytes;
     size_t n_taken;
+    size_t n_idle;
     struct idle_object *idle;
     struct chunk *chunks;
 };
@@ -64,6 +65,7 @@ static bool add_chunk(struct slab *slab)
         object->next = slab->idle;
         slab->idle = object;
     }
+    slab->n_idle += n;
     return true;
 }
 
@@ -77,6 +79,7 @@ void *slab_take(struct slab *slab)
     REQUIRE(object != NULL);
     slab->idle = object->next;
     slab->n_taken++;
+    slab->n_idle--;
     memset(object, 0, slab->object_bytes);
     return object;
 }
@@ -87,6 +90,7 @@ void slab_give(struct slab *slab, void *object)
 
     REQUIRE(slab->n_taken > 0);
     slab->n_taken--;
+    slab->n_idle++;
     idle->next = slab->idle;
     slab->idle = idle;
 }
@@ -94,4 +98,9 @@ void slab_give(struct slab *slab, void *object)
 size_t slab_n_taken(const struct slab *slab)
 {
     return slab->n_taken;
+}
+
+size_t slab_n_idle(const struct slab *slab)
+{
+    return slab->n_idle;
 }

@@ -19,5 +19,7 @@ void slab_free(struct slab *slab);
 void *slab_take(struct slab *slab) MUST_CHECK;
 void slab_give(struct slab *slab, void *object);
 size_t slab_n_taken(const struct slab *slab);
+/* Of those that lie ready for their next use. */
+size_t slab_n_idle(const struct slab *slab);
 
 #endif

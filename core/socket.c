@@ -211,3 +211,21 @@ enum socket_peer socket_look(int fd, int for_ms)
         return PEER_VANISHED;
     return PEER_OWES;
 }
+
+void socket_ends(int fd, struct socket_ends *ends)
+{
+    struct sockaddr_storage storage;
+    socklen_t n = sizeof storage;
+    struct ucred peer;
+
+    *ends = (struct socket_ends){0};
+    if (getsockname(fd, (struct sockaddr *)&storage, &n) == 0)
+        memcpy(&ends->local, &storage, sizeof ends->local);
+    n = sizeof storage;
+    if (getpeername(fd, (struct sockaddr *)&storage, &n) == 0)
+        memcpy(&ends->peer, &storage, sizeof ends->peer);
+    n = sizeof peer;
+    if (ends->local.sa.sa_family == AF_UNIX &&
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0)
+        ends->pid = (int)peer.pid;
+}

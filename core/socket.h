@@ -79,4 +79,12 @@ enum socket_peer {
  * answered or not. */
 enum socket_peer socket_look(int fd, int for_ms);
 
+/* Both ends of a connected socket, for views. */
+struct socket_ends {
+    struct address local; /* AF_UNSPEC when it is not known */
+    struct address peer;
+    int pid; /* of a unix socket's peer; 0 = not known */
+};
+void socket_ends(int fd, struct socket_ends *ends);
+
 #endif

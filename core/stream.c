@@ -37,6 +37,34 @@ const char *stream_failure_text(enum stream_failure why)
         return "no sign of life";
     case STREAM_NO_MEMORY:
         return "out of memory or descriptors";
+    case STREAM_TLS_FAILED:
+        return "TLS failed";
     }
     UNREACHABLE();
+}
+
+void stream_outbox_append(struct stream *stream, struct buffer *bytes)
+{
+    bytes->next = NULL;
+    if (stream->last_out != NULL)
+        stream->last_out->next = bytes;
+    else
+        stream->first_out = bytes;
+    stream->last_out = bytes;
+}
+
+void stream_outbox_drop_first(struct stream *stream)
+{
+    struct buffer *first = stream->first_out;
+
+    stream->first_out = first->next;
+    if (stream->first_out == NULL)
+        stream->last_out = NULL;
+    buffer_give(first);
+}
+
+void stream_outbox_drop(struct stream *stream)
+{
+    while (stream->first_out != NULL)
+        stream_outbox_drop_first(stream);
 }

@@ -10,8 +10,9 @@
  * close its stream, and any other. After on_failed and after stream_close() no callback
  * comes any more; the struct's memory is the owner's, to be freed after the iteration.
  *
- * Implementations: libev and epoll (stream_epoll.c), and one that plays a script
- * (tests/lib/script_stream.c), which keeps owners honest.
+ * Implementations: libev and epoll (stream_epoll.c), TLS on top of another
+ * (stream_tls.c), and one that plays a script (tests/lib/script_stream.c), which keeps
+ * owners honest.
  *
  * Thread: a stream belongs to the thread of its loop.
  */
@@ -32,11 +33,12 @@ enum stream_failure {
     STREAM_UNREACHABLE, /* connecting: no route, or no answer */
     STREAM_RESET,       /* the peer sent RST */
     STREAM_VANISHED,    /* the kernel gave up asking */
-    STREAM_NO_MEMORY
+    STREAM_NO_MEMORY,
+    STREAM_TLS_FAILED /* stream_tls_why() says more */
 };
 
 struct stream_events {
-    /* stream_connect() has succeeded. */
+    /* stream_connect() has succeeded, or the handshake of stream_tls_start(). */
     void (*on_open)(struct stream *stream);
     /* At least one byte. The buffer is the owner's now. */
     void (*on_bytes)(struct stream *stream, struct buffer *bytes);
@@ -57,6 +59,14 @@ struct stream_ops {
     void (*close)(struct stream *stream, bool reset);
     void (*detach)(struct stream *stream);
     enum socket_peer (*look)(const struct stream *stream, int for_ms);
+    void (*ends)(const struct stream *stream, struct socket_ends *ends);
+    /* For an implementation on top of this one; NULL where there can be none. Moves all
+     * that the stream is and holds into `to`, which settle() is then to be called for;
+     * `from` keeps what its owner has set. */
+    void (*move)(struct stream *from, struct stream *to);
+    /* How many of the bytes can be sent at once, and were; the rest is for send(). NULL:
+     * always none. */
+    size_t (*write)(struct stream *stream, const uint8_t *bytes, size_t n);
     bool splices; /* brings and takes buffers in pipes */
 };
 
@@ -127,6 +137,12 @@ static inline enum socket_peer stream_look(const struct stream *stream, int for_
     return stream->ops->look(stream, for_ms);
 }
 
+/* Who is connected with whom, for views: costs two system calls or three. */
+static inline void stream_ends(const struct stream *stream, struct socket_ends *ends)
+{
+    stream->ops->ends(stream, ends);
+}
+
 /* Lets go of it: what is pending is lost; `reset` sends RST instead of FIN. Closing a
  * stream that is not open does nothing. */
 void stream_close(struct stream *stream);
@@ -139,5 +155,10 @@ void stream_reset(struct stream *stream);
 void stream_detach(struct stream *stream, void (*done)(struct stream *stream, int fd));
 
 const char *stream_failure_text(enum stream_failure why);
+
+/* For implementations: the line of buffers that are to be sent. */
+void stream_outbox_append(struct stream *stream, struct buffer *bytes);
+void stream_outbox_drop_first(struct stream *stream);
+void stream_outbox_drop(struct stream *stream);
 
 #endif

@@ -15,6 +15,13 @@
 #define FULL_READS_OF_BULK 2
 
 static const struct stream_ops epoll_ops;
+static void on_io(struct ev_loop *ev, ev_io *watcher, int events);
+
+/* False once it is closed, and when it has become the upper half of another kind. */
+static bool is_ours(const struct stream *stream)
+{
+    return stream->ops == &epoll_ops;
+}
 
 /* The only place that starts and stops the watcher. */
 static void settle(struct stream *stream)
@@ -51,22 +58,11 @@ static void wake(struct stream *stream)
     ev_feed_event(stream->loop->ev, &stream->watcher, EV_CUSTOM);
 }
 
-static void drop_outbox(struct stream *stream)
-{
-    struct buffer *buffer;
-
-    while ((buffer = stream->first_out) != NULL) {
-        stream->first_out = buffer->next;
-        buffer_give(buffer);
-    }
-    stream->last_out = NULL;
-}
-
 static void epoll_close(struct stream *stream, bool reset)
 {
     ev_clear_pending(stream->loop->ev, &stream->watcher);
     ev_io_stop(stream->loop->ev, &stream->watcher);
-    drop_outbox(stream);
+    stream_outbox_drop(stream);
     if (stream->watcher.fd >= 0) {
         if (reset)
             socket_reset_on_close(stream->watcher.fd);
@@ -121,19 +117,9 @@ static enum progress write_some(struct stream *stream, struct buffer *buffer)
     return buffer_unread(buffer) == 0 ? ALL : SOME;
 }
 
-static void append_to_outbox(struct stream *stream, struct buffer *bytes)
-{
-    bytes->next = NULL;
-    if (stream->last_out != NULL)
-        stream->last_out->next = bytes;
-    else
-        stream->first_out = bytes;
-    stream->last_out = bytes;
-}
-
 static void break_sending(struct stream *stream)
 {
-    drop_outbox(stream);
+    stream_outbox_drop(stream);
     stream->send_failed = true;
     wake(stream);
 }
@@ -157,9 +143,26 @@ static bool epoll_send(struct stream *stream, struct buffer *bytes)
             return false;
         }
     }
-    append_to_outbox(stream, bytes);
+    stream_outbox_append(stream, bytes);
     settle(stream);
     return false;
+}
+
+static size_t epoll_write(struct stream *stream, const uint8_t *bytes, size_t n)
+{
+    ssize_t n_sent;
+
+    if (stream->send_failed)
+        return n; /* what cannot go is not kept */
+    if (stream->first_out != NULL || stream->is_connecting)
+        return 0;
+    n_sent = send(stream->watcher.fd, bytes, n, MSG_NOSIGNAL);
+    if (n_sent >= 0)
+        return (size_t)n_sent;
+    if (errno == EAGAIN || errno == EINTR)
+        return 0;
+    break_sending(stream);
+    return n;
 }
 
 static void send_end(struct stream *stream)
@@ -180,6 +183,18 @@ static void epoll_end(struct stream *stream)
 static void epoll_detach(struct stream *stream)
 {
     wake(stream);
+}
+
+static void epoll_move(struct stream *from, struct stream *to)
+{
+    ev_clear_pending(from->loop->ev, &from->watcher);
+    ev_io_stop(from->loop->ev, &from->watcher);
+    *to = *from;
+    ev_io_init(&to->watcher, on_io, from->watcher.fd, 0);
+    if (to->is_woken)
+        wake(to);
+    from->watcher.fd = -1;
+    from->first_out = from->last_out = NULL;
 }
 
 static void finish_detaching(struct stream *stream)
@@ -224,10 +239,7 @@ static void on_writable(struct stream *stream)
             break_sending(stream);
             return;
         case ALL:
-            stream->first_out = buffer->next;
-            if (stream->first_out == NULL)
-                stream->last_out = NULL;
-            buffer_give(buffer);
+            stream_outbox_drop_first(stream);
             break;
         }
     }
@@ -251,7 +263,9 @@ static ssize_t read_some(struct stream *stream, struct buffer **bytes)
             errno = ENOMEM;
             return -1;
         }
-        n = socket_receive(stream->watcher.fd, buffer->bytes, buffer->size);
+        buffer->begin = buffer->end = BUFFER_HEADROOM;
+        n = socket_receive(stream->watcher.fd, buffer->bytes + BUFFER_HEADROOM,
+                           buffer->size - BUFFER_HEADROOM);
     }
     if (n <= 0) {
         int error = errno;
@@ -260,7 +274,7 @@ static ssize_t read_some(struct stream *stream, struct buffer **bytes)
         errno = error;
         return n;
     }
-    buffer->end = (uint32_t)n;
+    buffer->end += (uint32_t)n;
     *bytes = buffer;
     return n;
 }
@@ -271,7 +285,7 @@ static void on_readable(struct stream *stream)
     ssize_t n = read_some(stream, &bytes);
 
     if (n > 0) {
-        if (n < (ssize_t)BUFFER_BYTES)
+        if (n < (ssize_t)(BUFFER_BYTES - BUFFER_HEADROOM))
             stream->full_reads = 0;
         else if (stream->full_reads < FULL_READS_OF_BULK)
             stream->full_reads++;
@@ -304,22 +318,27 @@ static void on_io(struct ev_loop *ev, ev_io *watcher, int events)
     } else {
         if (events & EV_WRITE && stream->first_out != NULL)
             on_writable(stream);
-        if (events & (EV_READ | EV_CUSTOM) && stream_is_open(stream) &&
-            stream->wants_bytes && !stream->has_ended)
+        if (events & (EV_READ | EV_CUSTOM) && is_ours(stream) && stream->wants_bytes &&
+            !stream->has_ended)
             on_readable(stream);
-        if (stream_is_open(stream) && stream->send_failed &&
+        if (is_ours(stream) && stream->send_failed &&
             (!stream->wants_bytes || stream->has_ended))
             fail(stream, STREAM_RESET);
-        if (stream_is_open(stream) && stream->on_detached != NULL)
+        if (is_ours(stream) && stream->on_detached != NULL && stream->first_out == NULL)
             finish_detaching(stream);
     }
-    if (stream_is_open(stream))
+    if (is_ours(stream))
         settle(stream);
 }
 
 static enum socket_peer epoll_look(const struct stream *stream, int for_ms)
 {
     return socket_look(stream->watcher.fd, for_ms);
+}
+
+static void epoll_ends(const struct stream *stream, struct socket_ends *ends)
+{
+    socket_ends(stream->watcher.fd, ends);
 }
 
 static const struct stream_ops epoll_ops = {
@@ -329,6 +348,9 @@ static const struct stream_ops epoll_ops = {
     .close = epoll_close,
     .detach = epoll_detach,
     .look = epoll_look,
+    .ends = epoll_ends,
+    .move = epoll_move,
+    .write = epoll_write,
     .splices = true,
 };
 

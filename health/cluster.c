@@ -48,6 +48,7 @@ void cluster_show_node(const struct cluster *cluster, size_t i,
         .load = node->load,
     };
     snprintf(shown->name, sizeof shown->name, "%s", node->config->name);
+    snprintf(shown->host, sizeof shown->host, "%s", node->config->host);
     memcpy(shown->addresses, node->addresses, sizeof shown->addresses);
     shown->is_up =
         verdict->checks.is_up && (shown->role != NODE_UNKNOWN || shown->serves_any_role);

@@ -17,6 +17,7 @@
 
 #define NODE_ADDRESSES_MAX 8
 #define NODE_NAME_MAX 64
+#define NODE_HOST_MAX 256 /* a DNS name is shorter */
 
 enum node_role {
     NODE_UNKNOWN,
@@ -40,6 +41,7 @@ struct topology_node {
     uint32_t
         id; /* the same through reloads while name, host and ports stay; never reused */
     char name[NODE_NAME_MAX];
+    char host[NODE_HOST_MAX]; /* name or number, as configured: whom TLS asks for */
     struct address addresses[NODE_ADDRESSES_MAX]; /* in the order to try, port included */
     size_t n_addresses;                           /* 0 = its name is not resolved */
     enum node_role role;

@@ -12,6 +12,7 @@
 
 struct cancel_entry {
     UT_hash_handle hh;
+    void *client; /* of a key of our own */
     uint32_t node_id;
     uint8_t key[]; /* process id, secret: as in the protocol */
 };
@@ -60,6 +61,16 @@ struct cancel_entry *cancel_keys_add(struct cancel_keys *keys,
     return entry;
 }
 
+struct cancel_entry *cancel_keys_add_own(struct cancel_keys *keys,
+                                         const struct cancel_key *key, void *client)
+{
+    struct cancel_entry *entry = cancel_keys_add(keys, key, 0);
+
+    if (entry != NULL)
+        entry->client = client;
+    return entry;
+}
+
 void cancel_keys_remove(struct cancel_keys *keys, struct cancel_entry *entry)
 {
     HASH_DEL(keys->entries, entry);
@@ -67,7 +78,7 @@ void cancel_keys_remove(struct cancel_keys *keys, struct cancel_entry *entry)
 }
 
 bool cancel_keys_find(const struct cancel_keys *keys, const struct cancel_key *key,
-                      uint32_t *node_id)
+                      uint32_t *node_id, void **client)
 {
     uint8_t bytes[4 + CANCEL_KEY_MAX];
     unsigned length = flatten(key, bytes);
@@ -77,6 +88,7 @@ bool cancel_keys_find(const struct cancel_keys *keys, const struct cancel_key *k
     if (entry == NULL)
         return false;
     *node_id = entry->node_id;
+    *client = entry->client;
     return true;
 }
 

@@ -28,11 +28,15 @@ void cancel_keys_free(struct cancel_keys *keys);
 struct cancel_entry *cancel_keys_add(struct cancel_keys *keys,
                                      const struct cancel_key *key,
                                      uint32_t node_id) MUST_CHECK;
+/* The same for a key of our own making, which means a client of a pool. */
+struct cancel_entry *cancel_keys_add_own(struct cancel_keys *keys,
+                                         const struct cancel_key *key,
+                                         void *client) MUST_CHECK;
 void cancel_keys_remove(struct cancel_keys *keys, struct cancel_entry *entry);
 
-/* False when nobody here has the key. */
+/* False when nobody here has the key. Of a key of our own `*client` is set, else NULL. */
 bool cancel_keys_find(const struct cancel_keys *keys, const struct cancel_key *key,
-                      uint32_t *node_id) MUST_CHECK;
+                      uint32_t *node_id, void **client) MUST_CHECK;
 
 /* Lets through at most CANCELS_PER_SECOND requests of one client address in each second.
  * A fixed table: an address that falls out of it starts anew. */

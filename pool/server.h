@@ -1,7 +1,11 @@
 /* pool/server.h - one connection of ours to PostgreSQL.
  *
- *   CONNECTING --> OPEN --> CLOSING
- *        '-------------------^
+ *        .--------------------------.
+ *   CONNECTING --> ASKING --> SECURING --> OPEN --> CLOSING      (from each)
+ *
+ *   CONNECTING  to one of the node's addresses
+ *   ASKING      the node whether it speaks TLS
+ *   SECURING    the TLS handshake
  *
  * A server tries the addresses of its node in turn and counts among the node's sessions
  * from its birth to its end. In tcp mode its one client drives what is said on it.
@@ -14,11 +18,15 @@
 #include "core/loop.h"
 #include "core/slab.h"
 #include "core/stream.h"
+#include "core/stream_tls.h"
 #include "health/topology.h"
+#include "pool/security.h"
 
 #define SERVER_STATES(X, TO) \
     /* state      may become                   */ \
-    X(CONNECTING, TO(OPEN) | TO(CLOSING)) \
+    X(CONNECTING, TO(ASKING) | TO(OPEN) | TO(CLOSING)) \
+    X(ASKING, TO(CONNECTING) | TO(SECURING) | TO(OPEN) | TO(CLOSING)) \
+    X(SECURING, TO(CONNECTING) | TO(OPEN) | TO(CLOSING)) \
     X(OPEN, TO(CLOSING)) \
     X(CLOSING, 0)
 
@@ -34,7 +42,8 @@ struct server;
 struct server_events {
     /* Connected: the stream's callbacks are still the server's, set your own. */
     void (*on_open)(struct server *server);
-    /* No address of the node could be reached in time; close the server. */
+    /* No address of the node could be reached in time, or TLS could not be had:
+     * STREAM_TLS_FAILED, and server->tls_why. Close the server. */
     void (*on_unreachable)(struct server *server, enum stream_failure why);
 };
 
@@ -45,7 +54,10 @@ struct server {
     struct slab *home;
     struct topology *topology; /* held until connected: the addresses are in it */
     const struct topology_node *node;
-    struct node_load *load; /* held */
+    struct node_load *load;    /* held */
+    struct security *security; /* held until open; NULL: not encrypted */
+    struct tls_memory *memory; /* of TLS with the node; NULL: nothing is kept */
+    const char *tls_why;       /* a constant: why TLS could not be had */
     struct deadline deadline;
     struct deferred end;
     uint64_t connect_timeout_ms;
@@ -62,6 +74,16 @@ struct server *server_open(struct slab *home, struct loop *loop,
                            uint64_t connect_timeout_ms,
                            const struct tcp_settings *settings,
                            const struct server_events *events, void *owner) MUST_CHECK;
+/* One whose descriptor comes from another worker: OPEN at once. `ssl` is NULL for one
+ * without TLS. Holds the load. NULL when memory is out: descriptor and ssl are closed. */
+struct server *server_adopt(struct slab *home, struct loop *loop, int fd, SSL *ssl,
+                            uint32_t node_id, struct node_load *load,
+                            const struct tcp_settings *settings,
+                            const struct stream_events *events, void *owner) MUST_CHECK;
+/* Of one that has just been opened: before on_open it is encrypted, as `security` says.
+ * Both may be NULL; the memory outlives the stream. */
+void server_secure(struct server *server, struct security *security,
+                   struct tls_memory *memory);
 /* Closes the stream now (by RST if `reset`); the struct goes after the iteration. */
 void server_close(struct server *server, bool reset);
 

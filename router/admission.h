@@ -48,6 +48,9 @@ struct ticket {
     /* The worker's. */
     struct client *client; /* NULL once it is gone */
     bool knows_admission;
+    bool is_console;        /* before `console` is sent */
+    struct message console; /* to control: it commands us, and does not count as one whom
+                               a shutdown waits for */
 };
 
 struct admission {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "router/lease.h"
 #include "router/worker.h"
 
 /* More nodes than this one request does not go to. */
@@ -19,8 +20,10 @@ struct cancel_run {
     struct listener *listener; /* held */
     struct address peer;
     struct cancel_key key;
-    bool is_known;   /* a session with this key was found */
-    bool is_refused; /* too many of this address */
+    struct pooled *aim;      /* of a pool's client: the server that it had */
+    struct worker *aimed_by; /* whose server that is */
+    bool is_known;           /* a session with this key was found */
+    bool is_refused;         /* too many of this address */
     unsigned n_asked;
     unsigned n_targets;
     uint32_t targets[TARGETS_MAX]; /* node ids */
@@ -30,6 +33,16 @@ struct cancel_run {
 static void tell_next_target(struct cancel_run *run);
 static void on_target_done(struct cancel_run *run);
 
+static void on_aimed(struct message *message, void *receiver)
+{
+    struct cancel_run *run = CONTAINER_OF(message, struct cancel_run, message);
+
+    (void)receiver;
+    pool_aimed(run->aim);
+    listener_release(run->listener);
+    memory_free(run);
+}
+
 static void finish(struct cancel_run *run)
 {
     if (run->client != NULL)
@@ -37,6 +50,10 @@ static void finish(struct cancel_run *run)
                                   : run->n_targets == 0 ? CLOSE_CANCEL_UNKNOWN
                                                         : CLOSE_CANCEL_DONE);
     list_remove(&run->home->cancel_runs, &run->in_home);
+    if (run->aim != NULL) {
+        mailbox_post(run->aimed_by->mailbox, &run->message, on_aimed);
+        return;
+    }
     listener_release(run->listener);
     memory_free(run);
 }
@@ -154,6 +171,9 @@ static void tell_next_target(struct cancel_run *run)
                         &run->listener->tcp, &target_events, run);
         if (run->server == NULL)
             continue;
+        if (run->aim != NULL) /* as the pools' own servers */
+            server_secure(run->server, worker->pools.home.security,
+                          security_memory(&worker->pools.memories, id));
         tally = tally_get(&worker->tallies, run->listener->settings->name, id);
         if (tally != NULL)
             tally->cancels++;
@@ -189,6 +209,26 @@ static void add_nodes_of_address(struct cancel_run *run, const struct worker *wo
     }
 }
 
+static void aim(struct cancel_run *run, struct worker *worker, struct pooled *server)
+{
+    run->aim = server;
+    run->aimed_by = worker;
+    run->key = server->key;
+    run->targets[run->n_targets++] = server->node_id;
+    pool_aim(server);
+}
+
+/* A client of a pool: what it has asked of a server, or still waits to. */
+static void aim_at(struct cancel_run *run, struct worker *worker, struct client *client)
+{
+    if (client->state == CLIENT_LEASED) {
+        aim(run, worker, client->lease);
+    } else if (client->state == CLIENT_QUEUED) {
+        lease_cancel(client);
+        client_settle(client);
+    }
+}
+
 static void on_home(struct message *message, void *receiver)
 {
     struct cancel_run *run = CONTAINER_OF(message, struct cancel_run, message);
@@ -203,16 +243,22 @@ static void ask(struct message *message, void *receiver)
     struct cancel_run *run = CONTAINER_OF(message, struct cancel_run, message);
     struct worker *worker = receiver;
     uint32_t node_id;
+    void *client;
 
     if (worker->cancel_rates != NULL &&
         !cancel_rates_allow(worker->cancel_rates, &run->peer,
                             loop_now_ms(worker->loop))) {
         run->is_refused = true;
         run->n_targets = 0;
-    } else if (cancel_keys_find(worker->cancel_keys, &run->key, &node_id)) {
+    } else if (cancel_keys_find(worker->cancel_keys, &run->key, &node_id, &client)) {
         run->is_known = true;
-        run->targets[0] = node_id;
-        run->n_targets = 1;
+        run->n_targets = 0;
+        if (client != NULL) {
+            aim_at(run, worker, client);
+        } else {
+            run->targets[0] = node_id;
+            run->n_targets = 1;
+        }
     } else {
         add_nodes_of_address(run, worker);
     }
@@ -222,6 +268,20 @@ static void ask(struct message *message, void *receiver)
         mailbox_post(run->home->mailbox, message, on_home);
     else
         mailbox_post(worker->workers[run->n_asked]->mailbox, message, ask);
+}
+
+void cancel_abandoned(struct client *client)
+{
+    struct cancel_run *run = memory_zeroed(sizeof *run);
+
+    if (run == NULL)
+        return; /* the server ends its query by itself, or is closed after a while */
+    run->home = client->worker;
+    run->listener = listener_hold(client->listener);
+    run->peer = client->peer;
+    list_append(&run->home->cancel_runs, &run->in_home);
+    aim(run, client->worker, client->lease);
+    tell_next_target(run);
 }
 
 void cancel_begin(struct client *client, const struct startup_packet *packet)

@@ -13,6 +13,9 @@
 
 /* The client's inbox begins with a CancelRequest. */
 void cancel_begin(struct client *client, const struct startup_packet *packet);
+/* The client leaves while its server still works for it: a query that nobody waits for is
+ * cancelled. */
+void cancel_abandoned(struct client *client);
 /* The client goes: its request is carried on, if it is under way. */
 void cancel_forget_client(struct cancel_run *run);
 /* The worker stops: requests that it is telling nodes of are let go. */

@@ -4,7 +4,11 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "core/stream_tls.h"
 #include "router/cancel.h"
+#include "router/console/console.h"
+#include "router/lease.h"
+#include "router/login.h"
 #include "router/session.h"
 #include "router/startup.h"
 #include "router/worker.h"
@@ -84,9 +88,16 @@ static uint64_t deadline_of(const struct client *client, enum client_wait wait)
         return (uint64_t)settings->queue_timeout;
     case WAIT_IDLE:
         return time_to_look_ms(client);
+    case WAIT_QUERY:
+        return (uint64_t)client->listener->config->main.query_wait_timeout;
+    case WAIT_REST:
+        return client->idle_timeout_ms;
+    case WAIT_CANCEL:
+        return (uint64_t)client->listener->config->main.cancel_wait_timeout;
     case WAIT_LINGER:
         return LINGER_MS;
     case WAIT_NOT:
+    case WAIT_NONE:
         return 0;
     }
     UNREACHABLE();
@@ -106,6 +117,15 @@ static void on_deadline(struct deadline *deadline)
     case WAIT_IDLE:
         session_look(client);
         break;
+    case WAIT_QUERY:
+        lease_give_up(client);
+        break;
+    case WAIT_REST:
+        client_refuse(client, CLOSE_CLIENT_IDLE, NULL);
+        break;
+    case WAIT_CANCEL:
+        client_close(client, CLOSE_CANCEL_DONE);
+        break;
     case WAIT_LINGER: /* has its reason already, unless it is a cancel request's */
         if (client->state == CLIENT_ENDING)
             session_look(
@@ -114,6 +134,7 @@ static void on_deadline(struct deadline *deadline)
             client_close(client, CLOSE_CANCEL_DONE);
         break;
     case WAIT_NOT: /* the wait for a node has ended while one is being connected to */
+    case WAIT_NONE:
         break;
     }
 }
@@ -127,9 +148,7 @@ void client_enter(struct client *client, enum client_state next)
         client->login_spent_ms =
             (uint32_t)(loop_now_ms(client->worker->loop) - client->accepted_at_ms);
     client->state = next;
-    if (next == CLIENT_CLOSING)
-        deadline_cancel(&client->deadline);
-    else if (wait != WAIT_NOT && !(wait == WAIT_LOGIN && before == WAIT_LOGIN))
+    if (wait != WAIT_NOT && !(wait == WAIT_LOGIN && before == WAIT_LOGIN))
         client_wait_on(client);
 }
 
@@ -155,7 +174,7 @@ bool client_new(struct worker *worker, struct ticket *ticket)
     client->peer = ticket->peer;
     client->accepted_at_ms = loop_now_ms(worker->loop);
     list_append(&worker->clients, &client->in_worker);
-    worker->n_clients_total++;
+    client->id = ++worker->n_clients_total * GATHER_WORKERS_MAX + worker->number;
     stream_adopt(&client->stream, worker->loop, ticket->fd, &client->listener->tcp,
                  &client_stream_events, client);
     client->state = CLIENT_STARTUP;
@@ -205,6 +224,9 @@ static void log_refusal(struct client *client, const char *address, const char *
     const struct close_fact *fact = &close_facts[client->reason];
     uint32_t missed;
 
+    if (client->listener->settings->mode == MODE_POOL && *fact->sqlstate != '\0' &&
+        !client->listener->config->main.log_pooler_errors)
+        return;
     if (!log_limit_allows(client->worker->control.refusals_logged,
                           loop_now_ms(client->worker->loop), &missed))
         return;
@@ -283,6 +305,9 @@ void client_close(struct client *client, enum close_reason reason)
     stream_close(&client->stream);
     drop_inbox(client);
     session_drop_server(client, false);
+    lease_drop(client);
+    login_drop(client);
+    console_drop(client);
     list_remove(&worker->clients, &client->in_worker);
     listener_release(client->listener);
     client->ticket->client = NULL;
@@ -351,6 +376,9 @@ void client_refuse(struct client *client, enum close_reason reason, const char *
     if (client->state == CLIENT_WAITING)
         worker_stop_waiting(client->worker, client);
     session_drop_server(client, false);
+    lease_drop(client);
+    login_drop(client);
+    console_drop(client);
     drop_inbox(client);
     client_enter(client, CLIENT_REFUSING);
     (void)stream_send(&client->stream, buffer);
@@ -399,6 +427,12 @@ static void on_bytes(struct stream *stream, struct buffer *bytes)
         startup_advance(client);
     else if (client->state == CLIENT_NEGOTIATING || client->state == CLIENT_LOGIN)
         session_pass_on(client);
+    else if (client->state == CLIENT_AUTH)
+        login_advance(client);
+    else if (client->state == CLIENT_CONSOLE)
+        console_advance(client);
+    else if (client->pool != NULL)
+        lease_advance(client);
     client_settle(client);
 }
 
@@ -408,6 +442,10 @@ static void on_sent(struct stream *stream)
 
     if (client->state == CLIENT_NEGOTIATING || client->state == CLIENT_LOGIN)
         session_read_on(client);
+    else if (client->state == CLIENT_CONSOLE)
+        console_sent(client);
+    else
+        lease_read_on(client);
 }
 
 /* The client has left before the relay had it. */
@@ -424,14 +462,20 @@ static void on_end(struct stream *stream)
 
 static void on_failed(struct stream *stream, enum stream_failure why)
 {
-    (void)why;
+    struct client *client = stream->owner;
+
+    if (client->state == CLIENT_SECURING && why == STREAM_TLS_FAILED) {
+        client->reason = CLOSE_TLS_FAILED;
+        count_refusal(client);
+        log_end(client, stream_tls_why(stream));
+    }
     on_end(stream);
 }
 
+/* It was accepted, not connected: this is the end of its TLS handshake. */
 static void on_open(struct stream *stream)
 {
-    (void)stream;
-    UNREACHABLE(); /* it was accepted, not connected */
+    startup_go_on(stream->owner);
 }
 
 const struct stream_events client_stream_events = {

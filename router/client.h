@@ -4,14 +4,21 @@
  *      ^  |                      |            (to WAITING)    ^
  *      |  '--> CANCELLING        '--> NEGOTIATING ------------'
  *      '------------------------------------'   (to STARTUP: the node answered 'N')
+ *   STARTUP <--> SECURING                       (of a pool)
  *
  *   STARTUP      its first packet is being read           router/startup.c
+ *   SECURING     its TLS handshake with us
  *   WAITING      for a place or for a node                router/session.c
  *   CONNECTING   to the node that was chosen
  *   NEGOTIATING  the node answers a request to encrypt
  *   LOGIN        the node and the client talk, we listen
  *   ACTIVE       bytes pass untouched                     core/relay.c
  *   ENDING       the server has ended, the client not yet
+ *   AUTH         it proves who it is                      router/login.c
+ *   IDLE         of a pool, without a server              router/lease.c
+ *   QUEUED       it waits for a server of its pool
+ *   LEASED       it has one
+ *   CONSOLE      it commands us                           router/console/console.c
  *   CANCELLING   its cancel request is under way          router/cancel.c
  *   REFUSING     an error is on its way to it             router/client.c
  *   CLOSING      nothing leaves it
@@ -23,6 +30,7 @@
 
 #include "core/relay.h"
 #include "pool/cancel_keys.h"
+#include "pool/pool.h"
 #include "pool/server.h"
 #include "router/admission.h"
 #include "router/close_reason.h"
@@ -32,11 +40,15 @@
 
 /* What ends a wait in a state: see deadline_of() in client.c. */
 enum client_wait {
-    WAIT_NOT,   /* nothing, or what the state before has armed */
-    WAIT_LOGIN, /* client_login_timeout */
-    WAIT_QUEUE, /* the listener's queue_timeout */
-    WAIT_IDLE,  /* client_timeout and server_timeout */
-    WAIT_LINGER /* a fixed time: the peer has nothing to add */
+    WAIT_NOT,    /* nothing, or what the state before has armed */
+    WAIT_LOGIN,  /* client_login_timeout */
+    WAIT_QUEUE,  /* the listener's queue_timeout */
+    WAIT_IDLE,   /* client_timeout and server_timeout */
+    WAIT_QUERY,  /* query_wait_timeout */
+    WAIT_REST,   /* client_idle_timeout */
+    WAIT_CANCEL, /* cancel_wait_timeout */
+    WAIT_LINGER, /* a fixed time: the peer has nothing to add */
+    WAIT_NONE    /* and none of before goes on */
 };
 
 /* What becomes of bytes that the client sends. */
@@ -50,10 +62,13 @@ enum client_inbox {
 #define CLIENT_STATES(X, TO)                                                              \
     /* state       wait    inbox   when it leaves   may become */                         \
     X(STARTUP,     LOGIN,  FILLS,  LEFT_AT_LOGIN,   TO(WAITING) | TO(NEGOTIATING) |       \
-                                                    TO(LOGIN) | TO(ACTIVE) |              \
+                                                    TO(LOGIN) | TO(ACTIVE) | TO(AUTH) |   \
+                                                    TO(SECURING) |                        \
                                                     TO(CANCELLING) | TO(REFUSING) |       \
                                                     TO(CLOSING))                          \
+    X(SECURING,    LOGIN,  FILLS,  LEFT_AT_LOGIN,   TO(STARTUP) | TO(CLOSING))            \
     X(WAITING,     QUEUE,  FILLS,  LEFT_THE_QUEUE,  TO(CONNECTING) | TO(REFUSING) |       \
+                                                    TO(AUTH) |                            \
                                                     TO(CLOSING))                          \
     X(CONNECTING,  NOT,    FILLS,  LEFT_THE_QUEUE,  TO(WAITING) | TO(NEGOTIATING) |       \
                                                     TO(LOGIN) | TO(ACTIVE) |              \
@@ -65,9 +80,18 @@ enum client_inbox {
                                                     TO(CLOSING))                          \
     X(ACTIVE,      IDLE,   PASSES, CLIENT_CLOSED,   TO(ENDING) | TO(CLOSING))             \
     X(ENDING,      LINGER, PASSES, CLIENT_CLOSED,   TO(CLOSING))                          \
-    X(CANCELLING,  LINGER, SPILLS, CANCEL_DONE,     TO(CLOSING))                          \
+    X(AUTH,        LOGIN,  FILLS,  LEFT_AT_LOGIN,   TO(IDLE) | TO(QUEUED) | TO(REFUSING) | \
+                                                    TO(CONSOLE) | TO(CLOSING))            \
+    X(IDLE,        REST,   FILLS,  CLIENT_CLOSED,   TO(QUEUED) | TO(LEASED) |             \
+                                                    TO(REFUSING) | TO(CLOSING))           \
+    X(QUEUED,      QUERY,  FILLS,  CLIENT_CLOSED,   TO(IDLE) | TO(LEASED) |               \
+                                                    TO(REFUSING) | TO(CLOSING))           \
+    X(LEASED,      NONE,   FILLS,  CLIENT_CLOSED,   TO(IDLE) | TO(REFUSING) |             \
+                                                    TO(CLOSING))                          \
+    X(CONSOLE,     NONE,   FILLS,  CLIENT_CLOSED,   TO(REFUSING) | TO(CLOSING))           \
+    X(CANCELLING,  CANCEL, SPILLS, CANCEL_DONE,     TO(CLOSING))                          \
     X(REFUSING,    LINGER, SPILLS, NOT_POSTGRESQL,  TO(CLOSING))                          \
-    X(CLOSING,     NOT,    SPILLS, NONE,            0)
+    X(CLOSING,     NONE,   SPILLS, NONE,            0)
 /* clang-format on */
 
 enum client_state {
@@ -80,6 +104,8 @@ enum client_state {
 struct worker;
 struct login;
 struct cancel_run;
+struct client_login;
+struct console;
 
 struct client {
     struct stream stream;
@@ -88,16 +114,28 @@ struct client {
     struct listener *listener; /* held */
     struct ticket *ticket;
     struct server *server;
-    struct login *login;       /* while NEGOTIATING and LOGIN */
-    struct cancel_run *cancel; /* while CANCELLING */
-    struct cancel_entry *key;  /* what a cancel request for this session shows */
-    struct tally *tally;       /* of the listener and node, while there is a server */
+    struct login *login;              /* while NEGOTIATING and LOGIN */
+    struct cancel_run *cancel;        /* while CANCELLING */
+    struct cancel_entry *key;         /* what a cancel request for this session shows */
+    struct client_login *proof;       /* while AUTH */
+    struct pool *pool;                /* of a client that has logged in to one */
+    struct guest *guest;              /* likewise: its user, among those of the pool */
+    struct console *console;          /* while CONSOLE */
+    struct need *need;                /* while QUEUED */
+    struct pooled *lease;             /* while LEASED */
+    struct parameter_set *parameters; /* held; of its session */
+    struct client_count *counted[2];  /* among those of its database, and of its user */
+    struct statement_names names;     /* of its prepared statements */
+    struct collected *collected;      /* a message that must be passed in one piece */
+    uint32_t n_left;                  /* of a message's body that is passing */
+    struct tally *tally;  /* of the listener and node, while there is a server */
     struct buffer *inbox; /* received and not passed on yet: at most two in a chain */
     struct link in_worker;
     struct link in_line; /* of the worker's, while WAITING */
     struct deadline deadline;
     struct deferred end;
     struct address peer;
+    uint64_t id; /* of the process's clients; grows in the worker's */
     enum client_state state;
     enum close_reason reason; /* CLOSE_NONE until it is known */
     enum startup_kind first;  /* the packet that is being served */
@@ -105,16 +143,23 @@ struct client {
     uint64_t tried_in;        /* generation of the topology that `tried` speaks of */
     uint64_t reconsidered_in; /* generation of the topology that it was judged by last */
     uint64_t accepted_at_ms;
-    uint64_t wait_until_ms; /* end of the present wait for a node */
+    uint64_t idle_timeout_ms; /* of a pool's client; 0 = none */
+    uint64_t wait_until_ms;   /* end of the present wait for a node */
     uint64_t connecting_at_ns;
-    uint64_t began_at_ms;     /* when bytes began to pass; 0 = not yet */
-    uint64_t looked_at_ns;    /* when session_look() was last here */
-    uint32_t login_spent_ms;  /* of client_login_timeout, before it waited for a node */
-    uint64_t n_bytes[2];      /* from the client, from the server */
-    uint64_t n_counted[2];    /* of those, what is in the tallies */
-    bool is_logged : 1;       /* how it ends */
-    bool is_owed : 1;         /* an end had bytes to acknowledge at the last look */
-    bool waits_for_place : 1; /* while WAITING: max_client_conn or maxconn */
+    uint64_t asked_at_ns;       /* when a pool's client has last sent something */
+    uint64_t began_at_ms;       /* when bytes began to pass; 0 = not yet */
+    uint64_t looked_at_ns;      /* when session_look() was last here */
+    uint32_t login_spent_ms;    /* of client_login_timeout, before it waited for a node */
+    uint64_t n_bytes[2];        /* from the client, from the server */
+    uint64_t n_counted[2];      /* of those, what is in the tallies */
+    bool is_logged : 1;         /* how it ends */
+    bool is_owed : 1;           /* an end had bytes to acknowledge at the last look */
+    bool is_session_pooled : 1; /* its lease lasts as long as it */
+    bool is_statement_pooled : 1; /* a transaction of several statements is refused */
+    bool refuses_queries : 1;     /* the simple protocol: disable_pqexec */
+    bool waits_for_place : 1;     /* while WAITING: max_client_conn or maxconn */
+    bool has_asked_tls : 1;       /* of a pool: an SSLRequest was answered */
+    bool has_asked_gss : 1;       /* likewise a GSSENCRequest */
 };
 
 /* Takes over the descriptor and the listener's reference of the ticket. False when memory

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -10,6 +11,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "core/resolver.h"
+#include "router/console/desk.h"
 #include "router/console/pages.h"
 #include "router/console/web.h"
 #include "router/door.h"
@@ -21,6 +23,8 @@
 #define DESCRIPTORS_PER_WORKER 40u
 /* How long we do not accept when the system is out of descriptors. */
 #define ACCEPT_PAUSE_S 0.1
+/* How often certificates and keys are looked at. */
+#define FILES_EVERY_S 2.
 
 enum phase { RUNNING, DRAINING, STOPPING };
 
@@ -36,21 +40,28 @@ struct control {
     struct mailbox *mailbox;
     const struct config_source *source;
     struct config *config; /* held */
+    struct tls_registry *tls;
+    struct security *security; /* held */
+    bool has_new_files;        /* the registry has contexts that it does not */
     struct resolver *resolver;
     struct monitor *monitor;
     struct doors doors;
     struct admission admission;
     struct pages *pages;
+    struct desk *desk;
     struct worker **workers;
+    struct worker_pools shared;
     unsigned n_workers;
     unsigned *n_clients; /* of each worker */
     unsigned next_worker;
     unsigned n_present;
+    unsigned n_consoles;    /* of those, for whom no shutdown waits */
     unsigned n_present_max; /* what the descriptors suffice for */
     struct list waiting;    /* of waiting_count */
     struct log_limit accepts_logged;
     struct log_limit refusals_logged;
     ev_timer accept_pause;
+    ev_timer files_look;
     struct deadline shutdown;
     ev_signal signals[5];
     enum phase phase;
@@ -63,7 +74,7 @@ static unsigned kept_descriptors(unsigned n_workers)
 
 struct config *config_source_load(const struct config_source *source, struct text *errors)
 {
-    return source->path != NULL ? config_load_file(source->path, errors)
+    return source->path != NULL ? config_load_file_with(source->path, getenv, errors)
                                 : config_load_environment(getenv, errors);
 }
 
@@ -151,12 +162,23 @@ static void on_client_gone(struct message *message, void *receiver)
     control->n_clients[ticket->worker]--;
     if (control->n_present-- == control->n_present_max && control->phase == RUNNING)
         doors_resume(&control->doors);
+    control->n_consoles -= ticket->is_console;
     admission_leave(&control->admission, ticket);
     if (!admission_is_under_way)
         memory_free(ticket);
     if (control->phase != STOPPING)
         admit_who_can_be(control);
-    if (control->phase == DRAINING && control->n_present == 0)
+    if (control->phase == DRAINING && control->n_present == control->n_consoles)
+        begin_stopping(control);
+}
+
+static void on_console(struct message *message, void *receiver)
+{
+    struct control *control = receiver;
+
+    (void)message;
+    control->n_consoles++;
+    if (control->phase == DRAINING && control->n_present == control->n_consoles)
         begin_stopping(control);
 }
 
@@ -274,10 +296,31 @@ static void expect_clients(struct control *control, unsigned n)
     socket_expect(2 * n + kept_descriptors(control->n_workers));
 }
 
+/* What the file says that has no effect, and which databases are led by their hosts. */
+static void log_notes(const struct config *config)
+{
+    const char *line = config->notes;
+
+    while (line != NULL && *line != '\0') {
+        int n = (int)strcspn(line, "\n");
+        char text[512];
+
+        snprintf(text, sizeof text, "%.*s", n, line);
+        LOG(WARNING, "setting without effect", TEXT("text", text));
+        line += n + (line[n] == '\n');
+    }
+    for (size_t i = 0; i < config->n_databases; i++)
+        if (config->databases[i].follows_host)
+            LOG(INFO, "database follows the cluster of its host",
+                TEXT("database", config->databases[i].name),
+                TEXT("cluster", config->databases[i].to->name));
+}
+
 static void apply_main(struct control *control)
 {
     const struct main_config *main = &control->config->main;
 
+    log_notes(control->config);
     log_configure(main->verbose > 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, main->log_format);
     resolver_set_ttl(control->resolver, (uint64_t)main->dns_min_ttl,
                      (uint64_t)main->dns_max_ttl);
@@ -289,22 +332,87 @@ static void apply_main(struct control *control)
             NUMBER("suffice_for", control->n_present_max));
 }
 
+/* ---- certificates and keys ----------------------------------------------------------
+ */
+
+/* Takes over the caller's reference. */
+static void set_security(struct control *control, struct security *security)
+{
+    security_release(control->security);
+    control->security = security;
+    control->has_new_files = false;
+    for (unsigned i = 0; i < control->n_workers; i++)
+        if (!worker_post_security(control->workers[i], security))
+            LOG(ERROR, "out of memory: a worker goes on with certificates of before",
+                NUMBER("worker", i));
+}
+
+/* Reads the files that have changed; those that are bad leave what was. */
+static void read_files_again(struct control *control)
+{
+    struct text errors;
+
+    text_init(&errors, 64 * 1024);
+    control->has_new_files =
+        tls_registry_look(control->tls, &errors) || control->has_new_files;
+    log_errors("certificate not read again, the old one goes on", &errors);
+    text_clear(&errors);
+}
+
+static void on_files_look(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    struct control *control = CONTAINER_OF(timer, struct control, files_look);
+    struct security *security;
+    struct text errors;
+
+    (void)ev;
+    (void)events;
+    if (control->phase != RUNNING)
+        return;
+    read_files_again(control);
+    if (!control->has_new_files)
+        return;
+    text_init(&errors, 64 * 1024);
+    security = security_new(control->tls, control->config, control->security, &errors);
+    if (security != NULL &&
+        doors_configure(&control->doors, control->config, security, &errors)) {
+        set_security(control, security);
+        LOG(INFO, "certificates read again");
+    } else {
+        security_release(security);
+    }
+    log_errors("certificate not read again, the old one goes on", &errors);
+    text_clear(&errors);
+}
+
+/* ---- configuration, all of it -------------------------------------------------------
+ */
+
 /* All or nothing: what may fail comes first, and what it did is taken back. */
 static bool apply(struct control *control, struct config *config, struct text *errors)
 {
     struct config *old = control->config;
+    struct security *security =
+        security_new(control->tls, config, control->security, errors);
 
-    if (!pages_configure(control->pages, &config->stats, (int)config->main.listen_backlog,
-                         errors))
+    if (security == NULL)
         return false;
-    if (!doors_configure(&control->doors, config, errors)) {
+    if (!pages_configure(control->pages, &config->stats, (int)config->main.listen_backlog,
+                         errors)) {
+        security_release(security);
+        return false;
+    }
+    if (!doors_configure(&control->doors, config, security, errors)) {
+        security_release(security);
         if (old != NULL && !pages_configure(control->pages, &old->stats,
                                             (int)old->main.listen_backlog, errors))
             text_add(errors, "the stats page could not be brought back\n");
         return false;
     }
     control->config = config_hold(config);
+    set_security(control, security);
     apply_main(control);
+    desk_configure(control->desk);
     if (!monitor_configure(control->monitor, config))
         text_add(errors, "out of memory: nodes and checks are those of before\n");
     config_release(old);
@@ -313,16 +421,19 @@ static bool apply(struct control *control, struct config *config, struct text *e
     return true;
 }
 
-static void reload(struct control *control)
+/* False: the old one goes on, and `errors` says why. */
+static bool reload(struct control *control, struct text *errors)
 {
-    struct text errors, names;
+    struct text names;
     struct config *config, *old;
+    bool ok;
 
-    text_init(&errors, 64 * 1024);
     text_init(&names, 4096);
-    config = config_source_load(control->source, &errors);
+    config = config_source_load(control->source, errors);
     old = config_hold(control->config);
-    if (config != NULL && apply(control, config, &errors)) {
+    read_files_again(control);
+    ok = config != NULL && apply(control, config, errors);
+    if (ok) {
         LOG(INFO, "configuration reloaded", TEXT("file", control->source->path));
         config_needs_restart(old, config, &names);
         for (char *rest,
@@ -333,11 +444,20 @@ static void reload(struct control *control)
         LOG(ERROR, "configuration not reloaded, the old one goes on",
             TEXT("file", control->source->path));
     }
-    log_errors("configuration", &errors);
     config_release(old);
     config_release(config);
-    text_clear(&errors);
     text_clear(&names);
+    return ok;
+}
+
+static void on_hangup(struct control *control)
+{
+    struct text errors;
+
+    text_init(&errors, 64 * 1024);
+    (void)reload(control, &errors);
+    log_errors("configuration", &errors);
+    text_clear(&errors);
 }
 
 /* ---- the end ------------------------------------------------------------------------
@@ -368,7 +488,7 @@ static void begin_draining(struct control *control, bool with_waiting)
     LOG(INFO, "shutting down: no new clients", NUMBER("clients", control->n_present));
     control->phase = DRAINING;
     doors_shut(&control->doors);
-    if (control->n_present == 0) {
+    if (control->n_present == control->n_consoles) {
         begin_stopping(control);
         return;
     }
@@ -390,7 +510,7 @@ static void on_signal(struct ev_loop *ev, ev_signal *signal, int events)
     switch (signal->signum) {
     case SIGHUP:
         if (control->phase == RUNNING)
-            reload(control);
+            on_hangup(control);
         break;
     case SIGTERM:
     case SIGINT:
@@ -402,6 +522,61 @@ static void on_signal(struct ev_loop *ev, ev_signal *signal, int events)
     default: /* SIGQUIT */
         begin_stopping(control);
     }
+}
+
+/* ---- the console --------------------------------------------------------------------
+ */
+
+static void on_question(struct message *message, void *receiver)
+{
+    struct control *control = receiver;
+
+    desk_ask(control->desk, CONTAINER_OF(message, struct question, message));
+}
+
+static struct config *config_of(void *arg)
+{
+    return ((struct control *)arg)->config;
+}
+
+static struct topology *topology_of(void *arg)
+{
+    return monitor_topology(((struct control *)arg)->monitor);
+}
+
+static void count_names(void *arg, unsigned *n, unsigned *n_asked)
+{
+    resolver_count(((struct control *)arg)->resolver, n, n_asked);
+}
+
+static bool reload_by_command(void *arg, struct text *errors)
+{
+    struct control *control = arg;
+    struct text copy;
+    bool ok;
+
+    LOG(INFO, "RELOAD on the console");
+    if (control->phase != RUNNING) {
+        text_add(errors, "pgrouter is shutting down");
+        return false;
+    }
+    ok = reload(control, errors);
+    text_init(&copy, 64 * 1024);
+    text_add(&copy, text_get(errors));
+    log_errors("configuration", &copy); /* takes them apart */
+    text_clear(&copy);
+    return ok;
+}
+
+static void shut_down(void *arg, enum command_name how)
+{
+    struct control *control = arg;
+
+    LOG(INFO, "SHUTDOWN on the console");
+    if (control->phase == RUNNING && how != COMMAND_SHUTDOWN)
+        begin_draining(control, how == COMMAND_SHUTDOWN_WAIT_CLIENTS);
+    else
+        begin_stopping(control);
 }
 
 /* ---- the beginning ------------------------------------------------------------------
@@ -445,15 +620,18 @@ static bool make_workers(struct control *control, unsigned n)
         .on_admission_missed = on_admission_missed,
         .on_evidence = on_evidence,
         .on_waiting = on_waiting,
+        .on_console = on_console,
+        .on_question = on_question,
     };
 
     control->workers = memory_zeroed(n * sizeof(struct worker *));
     control->n_clients = memory_zeroed(n * sizeof(unsigned));
-    if (control->workers == NULL || control->n_clients == NULL)
+    if (control->workers == NULL || control->n_clients == NULL ||
+        !worker_pools_open(&control->shared, n))
         return false;
     for (; control->n_workers < n; control->n_workers++) {
         struct worker *worker =
-            worker_new(control->n_workers, n, control->workers, &door);
+            worker_new(control->n_workers, n, control->workers, &control->shared, &door);
 
         if (worker == NULL)
             return false;
@@ -470,23 +648,35 @@ static bool build(struct control *control, const struct config *config)
         .is_ready = is_ready,
     };
 
+    static const struct desk_source desk_source = {
+        .begin_gathering = begin_gathering,
+        .config = config_of,
+        .topology = topology_of,
+        .count_names = count_names,
+        .reload = reload_by_command,
+        .shut_down = shut_down,
+    };
+
     control->loop = loop_new(true);
     if (control->loop == NULL)
         return false;
     control->mailbox = mailbox_new(control->loop, control);
     control->resolver = resolver_new(control->loop);
-    if (control->mailbox == NULL || control->resolver == NULL ||
+    control->tls = tls_registry_new();
+    if (control->mailbox == NULL || control->tls == NULL || control->resolver == NULL ||
         !make_workers(control, (unsigned)config->main.workers))
         return false;
     control->monitor =
         monitor_new(control->loop, control->resolver, on_topology, control);
     control->pages = pages_new(control->loop, &control->doors, control->monitor,
                                &pages_source, control);
+    control->desk = desk_new(control->loop, &desk_source, control);
     doors_init(&control->doors, control->loop, on_client, on_accept_failed, control);
     admission_init(&control->admission);
     list_init(&control->waiting);
     ev_timer_init(&control->accept_pause, on_accept_pause_ended, 0., 0.);
-    return control->monitor != NULL && control->pages != NULL;
+    ev_timer_init(&control->files_look, on_files_look, FILES_EVERY_S, FILES_EVERY_S);
+    return control->monitor != NULL && control->pages != NULL && control->desk != NULL;
 }
 
 /* Messages that were under way when the threads ended still own what they carry. */
@@ -497,7 +687,7 @@ static void settle_mailboxes(struct control *control)
     while (delivered) {
         delivered = control->mailbox != NULL && mailbox_drain(control->mailbox);
         for (unsigned i = 0; i < control->n_workers; i++)
-            delivered = mailbox_drain(control->workers[i]->mailbox) || delivered;
+            delivered = worker_drain(control->workers[i]) || delivered;
     }
 }
 
@@ -505,6 +695,7 @@ static void tear_down(struct control *control)
 {
     settle_mailboxes(control);
     pages_free(control->pages);
+    desk_free(control->desk);
     if (control->loop != NULL && control->doors.loop != NULL)
         doors_clear(&control->doors);
     monitor_free(control->monitor);
@@ -517,14 +708,19 @@ static void tear_down(struct control *control)
         memory_free(CONTAINER_OF(first, struct waiting_count, in_control));
     }
     memory_free(control->workers);
+    worker_pools_close(&control->shared);
     memory_free(control->n_clients);
     mailbox_free(control->mailbox);
     for (unsigned i = 0; control->loop != NULL && i < COUNT_OF(control->signals); i++)
         ev_signal_stop(control->loop->ev, &control->signals[i]);
     if (control->loop != NULL)
         ev_timer_stop(control->loop->ev, &control->accept_pause);
+    if (control->loop != NULL)
+        ev_timer_stop(control->loop->ev, &control->files_look);
     loop_free(control->loop);
     config_release(control->config);
+    security_release(control->security);
+    tls_registry_free(control->tls);
 }
 
 /* False when a thread could not be started. */
@@ -566,6 +762,7 @@ int control_run(struct config *config, const struct config_source *source)
     text_clear(&errors);
     if (ok) {
         watch_signals(&control);
+        ev_timer_start(control.loop->ev, &control.files_look);
         ok = run(&control);
     }
     tear_down(&control);

@@ -1,6 +1,7 @@
 #include "router/door.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -163,6 +164,20 @@ static void share_doorways(void *doors, bool shared)
     for_each_doorway(doors, shared ? share : keep_to_ourselves);
 }
 
+/* unix_socket_group. False with errno: there is no such group, or it may not be given. */
+static bool give_to_group(const struct endpoint *endpoint, const char *group)
+{
+    struct group entry, *found = NULL;
+    char strings[16384];
+
+    if (endpoint->path == NULL || *group == '\0')
+        return true;
+    errno = getgrnam_r(group, &entry, strings, sizeof strings, &found);
+    if (found == NULL && errno == 0)
+        errno = EINVAL;
+    return found != NULL && lchown(endpoint->path, (uid_t)-1, found->gr_gid) == 0;
+}
+
 /* Opens the sockets of one endpoint and adds them to `doorways`. */
 static bool open_doorways(struct doors *doors, const struct config *config,
                           const struct listener_config *settings,
@@ -177,6 +192,14 @@ static bool open_doorways(struct doors *doors, const struct config *config,
     if (n == 0) {
         text_addf(errors, "[listener %s]: cannot listen on %s:%u: %s\n", settings->name,
                   say(endpoint), endpoint->port, strerror(errno));
+        return false;
+    }
+    if (!give_to_group(endpoint, config->main.unix_socket_group)) {
+        text_addf(errors, "unix_socket_group = %s: %s\n", config->main.unix_socket_group,
+                  strerror(errno));
+        for (unsigned i = 0; i < n; i++)
+            close(sockets[i]);
+        unlink(endpoint->path);
         return false;
     }
     for (unsigned i = 0; i < n; i++) {
@@ -291,7 +314,8 @@ static struct door *new_door(struct doors *doors, unsigned n_new)
     return door;
 }
 
-static struct next_door *prepare_next(struct doors *doors, struct config *config)
+static struct next_door *prepare_next(struct doors *doors, struct config *config,
+                                      struct security *security)
 {
     struct next_door *next = memory_zeroed(config->n_listeners * sizeof *next);
     unsigned n_new = 0;
@@ -310,6 +334,7 @@ static struct next_door *prepare_next(struct doors *doors, struct config *config
             return NULL;
         }
         next[i].listener->share = next[i].door->share;
+        listener_secure(next[i].listener, security);
     }
     return next;
 }
@@ -368,13 +393,14 @@ static void take_effect(struct doors *doors, const struct config *config,
     shut_all(doors, doorways);
 }
 
-bool doors_configure(struct doors *doors, struct config *config, struct text *errors)
+bool doors_configure(struct doors *doors, struct config *config,
+                     struct security *security, struct text *errors)
 {
     struct list doorways;
     struct next_door *next;
 
     list_init(&doorways);
-    next = prepare_next(doors, config);
+    next = prepare_next(doors, config, security);
     if (next == NULL)
         text_add(errors, "out of memory\n");
     if (next == NULL || !open_what_is_new(doors, config, &doorways, errors)) {

@@ -52,10 +52,11 @@ void doors_init(struct doors *doors, struct loop *loop,
                                   const struct address *peer),
                 void (*on_accept_failed)(void *arg, int error), void *arg);
 
-/* Opens and shuts doors until they are those of `config`. False and a line in `errors`
+/* Opens and shuts doors until they are those of `config`; whoever comes from now on is
+ * encrypted as `security` says, which may be NULL. False and a line in `errors`
  * for each address that cannot be had: then nothing has changed. */
 bool doors_configure(struct doors *doors, struct config *config,
-                     struct text *errors) MUST_CHECK;
+                     struct security *security, struct text *errors) MUST_CHECK;
 /* Stops and goes on accepting; the kernel keeps new connections meanwhile. */
 void doors_pause(struct doors *doors);
 void doors_resume(struct doors *doors);

@@ -13,10 +13,12 @@
 #define GATHER_WORKERS_MAX 64
 
 struct pages;
+struct sums;
 
 struct gather {
     struct message message;
     struct list tallies; /* sums */
+    struct sums *sums;   /* of the pools; NULL: they are not wanted */
     struct {
         uint64_t n_clients;
         uint64_t n_clients_total;

@@ -22,6 +22,11 @@ struct listener *listener_new(struct config *config,
     return listener;
 }
 
+void listener_secure(struct listener *listener, struct security *security)
+{
+    listener->security = security_hold(security);
+}
+
 struct listener *listener_hold(struct listener *listener)
 {
     atomic_fetch_add_explicit(&listener->references, 1, memory_order_relaxed);
@@ -34,5 +39,6 @@ void listener_release(struct listener *listener)
         atomic_fetch_sub_explicit(&listener->references, 1, memory_order_acq_rel) > 1)
         return;
     config_release(listener->config);
+    security_release(listener->security);
     memory_free(listener);
 }

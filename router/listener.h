@@ -12,6 +12,7 @@
 
 #include "config/config.h"
 #include "core/socket.h"
+#include "pool/security.h"
 
 struct listener {
     atomic_uint references;
@@ -19,12 +20,15 @@ struct listener {
     unsigned share;   /* its place in the shares of a node_load */
     struct config *config;
     const struct listener_config *settings;
+    struct security *security; /* held; NULL: bytes pass as they are */
     struct tcp_settings tcp;
 };
 
 /* Holds `config`, which `settings` is in. NULL when memory is out. */
 struct listener *listener_new(struct config *config,
                               const struct listener_config *settings) MUST_CHECK;
+/* Of a new one, that nobody else knows yet. Holds it; NULL is fine. */
+void listener_secure(struct listener *listener, struct security *security);
 struct listener *listener_hold(struct listener *listener);
 void listener_release(struct listener *listener); /* NULL is fine */
 

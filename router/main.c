@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/log.h"
+#include "pool/security.h"
 #include "router/control.h"
 
 static const char help[] =
@@ -53,6 +54,19 @@ static int print_errors(struct text *errors)
     return 1;
 }
 
+/* Whether the certificates and keys are such that a start would take them. */
+static bool check_security(const struct config *config, struct text *errors)
+{
+    struct tls_registry *registry = tls_registry_new();
+    struct security *security =
+        registry != NULL ? security_new(registry, config, NULL, errors) : NULL;
+    bool is_fine = security != NULL;
+
+    security_release(security);
+    tls_registry_free(registry);
+    return is_fine;
+}
+
 /* Checks the configuration and, unless that is all that is wanted, runs. */
 static int run(const struct config_source *source, bool only_test)
 {
@@ -64,6 +78,10 @@ static int run(const struct config_source *source, bool only_test)
     config = config_source_load(source, &errors);
     if (config == NULL)
         return print_errors(&errors);
+    if (only_test && !check_security(config, &errors)) {
+        config_release(config);
+        return print_errors(&errors);
+    }
     text_clear(&errors);
     if (only_test) {
         printf("%s: ok\n", source->path == NULL ? "environment" : source->path);

@@ -5,6 +5,7 @@
 
 #include "core/log.h"
 #include "core/memory.h"
+#include "router/login.h"
 #include "router/route.h"
 #include "router/startup.h"
 #include "router/worker.h"
@@ -36,7 +37,7 @@ static const struct topology_cluster *cluster_of(const struct client *client)
 {
     const struct topology *topology = client->worker->topology;
 
-    return topology == NULL
+    return topology == NULL || client->listener->settings->to == NULL
                ? NULL /* memory was out when the first one was to be sent */
                : topology_cluster(topology, client->listener->settings->to->name);
 }
@@ -103,6 +104,11 @@ void session_try_again(struct client *client)
     int index = -1;
 
     client->waits_for_place = !client->ticket->knows_admission;
+    if (!client->waits_for_place && client->listener->settings->mode == MODE_POOL) {
+        worker_stop_waiting(client->worker, client);
+        login_begin(client);
+        return;
+    }
     if (!client->waits_for_place)
         index = choose_node(client, cluster);
     if (index >= 0)

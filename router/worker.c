@@ -1,5 +1,6 @@
 #include "router/worker.h"
 
+#include <openssl/rand.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -7,7 +8,10 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "router/cancel.h"
+#include "router/console/sums.h"
+#include "router/lease.h"
 #include "router/session.h"
+#include "wire/auth.h"
 
 /* How often those who wait are asked again; nodes that refused them get a new chance. */
 #define RETRY_S 0.2
@@ -22,10 +26,35 @@ struct topology_message {
     struct topology *topology; /* held */
 };
 
+/* Likewise. */
+struct security_message {
+    struct message message;
+    struct security *security; /* held */
+};
+
 static void on_retry(struct ev_loop *ev, ev_timer *timer, int events);
 static void on_reconsider(struct ev_loop *ev, ev_timer *timer, int events);
 
+bool worker_pools_open(struct worker_pools *shared, unsigned n_workers)
+{
+    *shared = (struct worker_pools){.ledger = ledger_new(n_workers)};
+    if (shared->ledger == NULL ||
+        RAND_bytes(shared->mock_key, sizeof shared->mock_key) != 1)
+        return false;
+    shared->accounts = accounts_new(shared->ledger);
+    shared->all = memory_zeroed(n_workers * sizeof(struct pools *));
+    return shared->accounts != NULL && shared->all != NULL;
+}
+
+void worker_pools_close(struct worker_pools *shared)
+{
+    memory_free(shared->all);
+    accounts_free(shared->accounts);
+    ledger_free(shared->ledger);
+}
+
 struct worker *worker_new(unsigned number, unsigned n_workers, struct worker **workers,
+                          const struct worker_pools *shared,
                           const struct control_door *control)
 {
     struct worker *worker = memory_zeroed(sizeof *worker);
@@ -35,6 +64,9 @@ struct worker *worker_new(unsigned number, unsigned n_workers, struct worker **w
     worker->number = number;
     worker->n_workers = n_workers;
     worker->workers = workers;
+    worker->shared = shared;
+    message_rules_init(&worker->client_rules, MESSAGE_OF_CLIENT, INT32_MAX - 5);
+    message_rules_init(&worker->login_rules, MESSAGE_OF_CLIENT, AUTH_PASSWORD_MAX);
     worker->control = *control;
     worker->random = number * 2654435761u + 1;
     list_init(&worker->clients);
@@ -54,10 +86,14 @@ struct worker *worker_new(unsigned number, unsigned n_workers, struct worker **w
         worker->mailbox = mailbox_new(worker->loop, worker);
     if (worker->mailbox == NULL || worker->client_slab == NULL ||
         worker->server_slab == NULL || worker->cancel_keys == NULL ||
-        (number == 0 && worker->cancel_rates == NULL)) {
+        (number == 0 && worker->cancel_rates == NULL) ||
+        !pools_init(&worker->pools, worker->loop, number, n_workers, shared->all,
+                    shared->accounts, shared->ledger, worker->server_slab,
+                    &lease_pools_events, worker)) {
         worker_free(worker);
         return NULL;
     }
+    shared->all[number] = &worker->pools;
     return worker;
 }
 
@@ -67,6 +103,7 @@ void worker_free(struct worker *worker)
         return;
     tally_clear(&worker->tallies);
     topology_release(worker->topology);
+    pools_clear(&worker->pools);
     mailbox_free(worker->mailbox);
     slab_free(worker->client_slab);
     slab_free(worker->server_slab);
@@ -98,6 +135,15 @@ bool worker_start(struct worker *worker)
 void worker_join(struct worker *worker)
 {
     pthread_join(worker->thread, NULL);
+}
+
+bool worker_drain(struct worker *worker)
+{
+    bool own = mailbox_drain(worker->mailbox),
+         pools = mailbox_drain(worker->pools.mailbox);
+
+    loop_finish(worker->loop);
+    return own || pools;
 }
 
 /* ---- what control says --------------------------------------------------------------
@@ -154,6 +200,7 @@ static void on_topology(struct message *message, void *receiver)
     topology_release(worker->topology);
     worker->topology = news->topology;
     memory_free(news);
+    pools_set_topology(&worker->pools, worker->topology);
     LIST_EACH_SAFE(item, &worker->line)
     {
         session_try_again(CONTAINER_OF(item, struct client, in_line));
@@ -199,16 +246,40 @@ bool worker_post_topology(struct worker *worker, struct topology *topology)
     return true;
 }
 
+static void on_security(struct message *message, void *receiver)
+{
+    struct security_message *news =
+        CONTAINER_OF(message, struct security_message, message);
+    struct worker *worker = receiver;
+
+    pools_set_security(&worker->pools, news->security);
+    security_release(news->security);
+    memory_free(news);
+}
+
+bool worker_post_security(struct worker *worker, struct security *security)
+{
+    struct security_message *news = memory_zeroed(sizeof *news);
+
+    if (news == NULL)
+        return false;
+    news->security = security_hold(security);
+    mailbox_post(worker->mailbox, &news->message, on_security);
+    return true;
+}
+
 static void on_end_waiting(struct message *message, void *receiver)
 {
     struct worker *worker = receiver;
 
     memory_free(message);
+    worker->is_ending = true;
     LIST_EACH_SAFE(item, &worker->clients)
     {
         struct client *client = CONTAINER_OF(item, struct client, in_worker);
 
-        if (client->server == NULL && client->state != CLIENT_CANCELLING)
+        if (client->server == NULL && client->lease == NULL &&
+            client->state != CLIENT_CANCELLING && client->state != CLIENT_CONSOLE)
             client_refuse(client, CLOSE_SHUTDOWN, NULL);
     }
 }
@@ -236,6 +307,7 @@ static void on_stop(struct message *message, void *receiver)
         client_refuse(client, CLOSE_SHUTDOWN, NULL);
         client_close(client, CLOSE_SHUTDOWN);
     }
+    pools_close(&worker->pools);
     cancel_stop(worker);
     ev_timer_stop(worker->loop->ev, &worker->retry);
     ev_timer_stop(worker->loop->ev, &worker->reconsider);
@@ -257,6 +329,8 @@ static void add_to_gather(struct message *message, void *receiver)
         client_count_bytes(CONTAINER_OF(item, struct client, in_worker));
     }
     if (!tally_merge(&gather->tallies, &worker->tallies))
+        gather->is_incomplete = true;
+    if (gather->sums != NULL && !sums_add_worker(gather->sums, worker))
         gather->is_incomplete = true;
     gather->workers[worker->number].n_clients = worker->clients.n;
     gather->workers[worker->number].n_clients_total = worker->n_clients_total;
@@ -307,7 +381,7 @@ static void tell_who_waits(struct worker *worker, const char *cluster)
     {
         const struct client *client = CONTAINER_OF(item, struct client, in_line);
 
-        if (!client->waits_for_place &&
+        if (!client->waits_for_place && client->listener->settings->to != NULL &&
             strcmp(client->listener->settings->to->name, cluster) == 0)
             news->n_waiting++;
     }

@@ -44,9 +44,25 @@ struct control_door {
     void (*on_admission_missed)(struct message *message, void *control);
     void (*on_evidence)(struct message *message, void *control);
     void (*on_waiting)(struct message *message, void *control);
+    void (*on_console)(struct message *message, void *control);
+    void (*on_question)(struct message *message, void *control);
 };
 
+/* What all workers' pools share. */
+struct worker_pools {
+    struct ledger *ledger;
+    struct accounts *accounts;
+    struct pools **all;   /* by worker */
+    uint8_t mock_key[32]; /* of secrets for users who do not exist */
+};
+
+/* False when memory is out; to be closed in any case. */
+bool worker_pools_open(struct worker_pools *shared, unsigned n_workers) MUST_CHECK;
+/* When all workers are freed. */
+void worker_pools_close(struct worker_pools *shared);
+
 struct worker {
+    const struct worker_pools *shared;
     unsigned number; /* from 0 */
     unsigned n_workers;
     struct worker **workers; /* all of them, for messages to each other */
@@ -57,6 +73,9 @@ struct worker {
     struct topology *topology; /* held */
     struct slab *client_slab;
     struct slab *server_slab;
+    struct pools pools;
+    struct message_rules client_rules; /* of clients that have logged in */
+    struct message_rules login_rules;
     struct cancel_keys *cancel_keys;
     struct cancel_rates
         *cancel_rates; /* of all workers' clients: only worker 0 has them */
@@ -64,6 +83,8 @@ struct worker {
     struct list cancel_runs;
     struct list line; /* of clients in WAITING, first come first */
     struct list tallies;
+    struct pool_counts console_counts;
+    unsigned n_consoles;
     ev_timer retry; /* runs while somebody waits */
     ev_timer
         reconsider; /* runs while clients have not been judged by the newest topology */
@@ -73,14 +94,18 @@ struct worker {
     uint64_t n_clients_total;
     struct message stop;
     bool is_stopping;
+    bool is_ending; /* clients without a server are sent away */
 };
 
 /* NULL when memory or descriptors are out. */
 struct worker *worker_new(unsigned number, unsigned n_workers, struct worker **workers,
+                          const struct worker_pools *shared,
                           const struct control_door *control) MUST_CHECK;
 bool worker_start(struct worker *worker) MUST_CHECK;
 /* Waits for the thread, which ends after worker_post_stop(). */
 void worker_join(struct worker *worker);
+/* Delivers what is under way to it, when its thread has ended; whether there was any. */
+bool worker_drain(struct worker *worker);
 /* Its thread has ended, and no message is under way to it. NULL is fine. */
 void worker_free(struct worker *worker);
 
@@ -90,6 +115,8 @@ void worker_post_admission(struct worker *worker, struct ticket *ticket);
 /* The message's memory is made here; false when there is none (the worker goes on with
  * what it has, and the next one supersedes this). */
 bool worker_post_topology(struct worker *worker, struct topology *topology) MUST_CHECK;
+/* The same. */
+bool worker_post_security(struct worker *worker, struct security *security) MUST_CHECK;
 /* Clients without a server are sent away; sessions go on. */
 bool worker_post_end_waiting(struct worker *worker) MUST_CHECK;
 /* Every client is sent away, then the thread ends. */

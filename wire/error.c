@@ -59,6 +59,8 @@ void error_read(const uint8_t *body, size_t n, struct error_fields *fields)
             snprintf(fields->severity, sizeof fields->severity, "%s", text);
         else if (body[at] == 'C')
             snprintf(fields->sqlstate, sizeof fields->sqlstate, "%s", text);
+        else if (body[at] == 'M')
+            snprintf(fields->text, sizeof fields->text, "%s", text);
         at = (size_t)((const uint8_t *)end - body) + 1;
     }
 }

@@ -20,6 +20,7 @@ size_t error_write(const char *sqlstate, const char *message, const char *hint,
 struct error_fields {
     char severity[16]; /* of field V, which is not translated; S when there is no V */
     char sqlstate[6];
+    char text[160]; /* of field M, cut to this */
 };
 /* Reads the body of an ErrorResponse, of which the first `n` bytes are there. */
 void error_read(const uint8_t *body, size_t n, struct error_fields *fields);

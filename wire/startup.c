@@ -55,24 +55,33 @@ static const uint8_t *string_end(const uint8_t *at, const uint8_t *end)
     return at < end ? memchr(at, 0, (size_t)(end - at)) : NULL;
 }
 
+bool startup_next_parameter(const struct startup_packet *packet, const uint8_t **at,
+                            const char **name, const char **value)
+{
+    const uint8_t *begin = *at == NULL ? packet->body : *at;
+    const uint8_t *end = packet->body + packet->body_length;
+    const uint8_t *name_end, *value_end;
+
+    if (packet->kind != STARTUP_LOGIN || begin >= end || *begin == 0)
+        return false;
+    name_end = string_end(begin, end);
+    value_end = name_end == NULL ? NULL : string_end(name_end + 1, end);
+    if (value_end == NULL)
+        return false;
+    *name = (const char *)begin;
+    *value = (const char *)name_end + 1;
+    *at = value_end + 1;
+    return true;
+}
+
 const char *startup_parameter(const struct startup_packet *packet, const char *name)
 {
-    const uint8_t *at = packet->body, *end;
+    const uint8_t *at = NULL;
+    const char *found, *value;
 
-    if (packet->kind != STARTUP_LOGIN)
-        return NULL;
-    end = at + packet->body_length;
-    while (at < end && *at != 0) {
-        const uint8_t *name_end = string_end(at, end);
-        const uint8_t *value_end =
-            name_end == NULL ? NULL : string_end(name_end + 1, end);
-
-        if (value_end == NULL)
-            return NULL;
-        if (strcmp((const char *)at, name) == 0)
-            return (const char *)name_end + 1;
-        at = value_end + 1;
-    }
+    while (startup_next_parameter(packet, &at, &found, &value))
+        if (strcmp(found, name) == 0)
+            return value;
     return NULL;
 }
 
@@ -92,4 +101,25 @@ size_t startup_write_cancel(const struct cancel_key *key, uint8_t bytes[CANCEL_B
     wire_write_u32(bytes + 8, key->process_id);
     memcpy(bytes + 12, key->secret, key->length);
     return 12u + key->length;
+}
+
+size_t startup_write_login(uint32_t protocol, const char *const *parameters,
+                           uint8_t *bytes, size_t size)
+{
+    size_t n = 8;
+
+    for (; *parameters != NULL; parameters++) {
+        size_t length = strlen(*parameters) + 1;
+
+        if (n + length + 1 > size)
+            return 0;
+        memcpy(bytes + n, *parameters, length);
+        n += length;
+    }
+    if (n + 1 > size)
+        return 0;
+    bytes[n++] = 0;
+    wire_write_u32(bytes, (uint32_t)n);
+    wire_write_u32(bytes + 4, protocol);
+    return n;
 }

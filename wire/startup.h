@@ -54,9 +54,21 @@ struct startup_packet startup_read(const uint8_t *bytes, size_t n);
  * Zero-terminated, in the packet's bytes. */
 const char *startup_parameter(const struct startup_packet *packet, const char *name);
 
+/* The next parameter: `*at` is NULL before the first. False behind the last, and where
+ * the packet is malformed. */
+bool startup_next_parameter(const struct startup_packet *packet, const uint8_t **at,
+                            const char **name, const char **value);
+
 /* The key of a CancelRequest that startup_read() has found at `bytes`. */
 void startup_cancel_key(const uint8_t *bytes, const struct startup_packet *packet,
                         struct cancel_key *key);
+
+#define STARTUP_PROTOCOL_3_0 (3u << 16)
+
+/* Writes a StartupMessage; `parameters` are name, value, name, value, ..., NULL. Returns
+ * its length, 0 when it is longer than `size`. */
+size_t startup_write_login(uint32_t protocol, const char *const *parameters,
+                           uint8_t *bytes, size_t size);
 
 /* The code of a request to encrypt, CancelRequest and such. */
 #define STARTUP_CODE_CANCEL 80877102u

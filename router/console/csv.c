@@ -18,7 +18,7 @@ static const char *const column_names[COLUMN_COUNT] = {
 /* What HAProxy puts into `type`. */
 enum row_type { ROW_FRONTEND = 0, ROW_BACKEND = 1, ROW_SERVER = 2 };
 
-static const char *const modes[] = {[MODE_TCP] = "tcp"};
+static const char *const modes[] = {[MODE_TCP] = "tcp", [MODE_POOL] = "tcp"};
 
 struct row {
     char cells[COLUMN_COUNT][96];

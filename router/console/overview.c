@@ -21,14 +21,15 @@ static void add_report(void *arg, const struct node_report *report)
 
     for (size_t i = 0; i < overview->n_listeners; i++) {
         struct overview_listener *listener = &overview->listeners[i];
+        const struct cluster_config *to = listener->settings->to;
         const struct topology_cluster *cluster =
-            topology_cluster(overview->topology, listener->settings->to->name);
+            to == NULL ? NULL : topology_cluster(overview->topology, to->name);
         const struct topology_node *node =
             topology_node(overview->topology, report->node.id);
         struct overview_server *server;
 
-        if (strcmp(listener->settings->to->name, report->cluster) != 0 ||
-            listener->n_servers == listener->settings->to->nodes.n || cluster == NULL)
+        if (cluster == NULL || strcmp(to->name, report->cluster) != 0 ||
+            listener->n_servers == to->nodes.n)
             continue;
         server = &listener->servers[listener->n_servers++];
         server->report = *report;
@@ -46,13 +47,14 @@ static bool add_doors(struct overview *overview, const struct list *doors)
     {
         const struct door *door = CONTAINER_OF(item, struct door, in_doors);
         struct overview_listener *listener = &overview->listeners[overview->n_listeners];
+        size_t n_nodes;
 
         if (door->is_shut && door->gate.n_present == 0)
             continue;
         listener->door = door;
         listener->settings = door->listener->settings;
-        listener->servers = memory_zeroed((listener->settings->to->nodes.n + 1) *
-                                          sizeof *listener->servers);
+        n_nodes = listener->settings->to == NULL ? 0 : listener->settings->to->nodes.n;
+        listener->servers = memory_zeroed((n_nodes + 1) * sizeof *listener->servers);
         if (listener->servers == NULL)
             return false;
         overview->n_listeners++;

@@ -155,7 +155,7 @@ static void add_listener(const struct overview *overview,
     add_escaped(out, settings->check_uri[0] != '\0' ? settings->check_uri
                                                     : roles[settings->role]);
     text_add(out, " of ");
-    add_escaped(out, settings->to->name);
+    add_escaped(out, settings->to == NULL ? "[databases]" : settings->to->name);
     text_addf(
         out,
         ". %u clients, %u at most, %llu since start; %llu waiting, %llu refused.</p>\n",

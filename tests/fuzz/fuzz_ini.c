@@ -1,8 +1,8 @@
 /* tests/fuzz/fuzz_ini.c - any bytes as an ini text.
  *
- * Either it loads, and then every listener leads somewhere and the configuration can be
- * compared and freed, or it is refused with a reason. A text cannot include files, so
- * nothing outside is touched.
+ * Either it loads, and then every listener and database leads somewhere and the
+ * configuration can be compared and freed, or it is refused with a reason. A text cannot
+ * include files, so nothing outside is touched.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -26,9 +26,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     REQUIRE((config == NULL) == (errors.length > 0));
     if (config != NULL) {
         REQUIRE(config->n_listeners > 0);
-        for (size_t i = 0; i < config->n_listeners; i++)
-            REQUIRE(config->listeners[i].to != NULL && config->listeners[i].bind.n > 0 &&
-                    config->listeners[i].to->nodes.n > 0);
+        for (size_t i = 0; i < config->n_listeners; i++) {
+            const struct listener_config *listener = &config->listeners[i];
+
+            REQUIRE(listener->bind.n > 0);
+            REQUIRE((listener->to == NULL) == (listener->mode == MODE_POOL));
+        }
+        for (size_t i = 0; i < config->n_databases; i++)
+            REQUIRE(config->databases[i].to->nodes.n > 0);
         config_needs_restart(config, config, &names);
         REQUIRE(names.length == 0);
     }

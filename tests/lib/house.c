@@ -88,8 +88,10 @@ void house_open(struct house *house, unsigned n_workers, const char *ini,
     REQUIRE(house->listener != NULL && house->loop != NULL);
     house->mailbox = door.mailbox = mailbox_new(house->loop, house);
     REQUIRE(house->mailbox != NULL);
+    REQUIRE(worker_pools_open(&house->shared, n_workers));
     for (unsigned i = 0; i < n_workers; i++) {
-        house->workers[i] = worker_new(i, n_workers, house->workers, &door);
+        house->workers[i] =
+            worker_new(i, n_workers, house->workers, &house->shared, &door);
         REQUIRE(house->workers[i] != NULL);
     }
 }
@@ -119,7 +121,7 @@ static void drain(struct house *house)
     while (delivered) {
         delivered = mailbox_drain(house->mailbox);
         for (unsigned i = 0; i < house->n_workers; i++)
-            delivered = mailbox_drain(house->workers[i]->mailbox) || delivered;
+            delivered = worker_drain(house->workers[i]) || delivered;
     }
 }
 
@@ -132,6 +134,7 @@ void house_close(struct house *house)
     house_turn(house, 1); /* for what was deferred */
     for (unsigned i = 0; i < house->n_workers; i++)
         worker_free(house->workers[i]);
+    worker_pools_close(&house->shared);
     mailbox_free(house->mailbox);
     loop_free(house->loop);
     listener_release(house->listener);

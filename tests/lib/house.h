@@ -18,6 +18,7 @@ struct house {
     struct config *config;
     struct listener *listener; /* of the first [listener] */
     struct worker *workers[HOUSE_WORKERS_MAX];
+    struct worker_pools shared;
     unsigned n_workers;
     struct loop *loop; /* control's */
     struct mailbox *mailbox;

@@ -46,6 +46,8 @@ static void keep(struct recorder *recorder, const struct buffer *bytes)
     else
         REQUIRE(read(bytes->pipe[0], at, n) == (ssize_t)n);
     recorder->n_bytes += n;
+    if (recorder->n_pieces == 0 || bytes->begin < recorder->least_headroom)
+        recorder->least_headroom = bytes->begin;
     recorder->n_pieces++;
     recorder->n_pipes += bytes->bytes == NULL;
     if (n > recorder->largest_piece)

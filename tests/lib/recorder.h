@@ -19,7 +19,8 @@ struct recorder {
     size_t n_bytes;
     size_t n_pieces;
     size_t largest_piece;
-    size_t n_pipes; /* pieces that came in a pipe */
+    size_t least_headroom; /* before the bytes of any piece, of those in memory */
+    size_t n_pipes;        /* pieces that came in a pipe */
     /* One letter per callback, on_bytes only once in a row: o(pen) b(ytes) s(ent) e(nd)
      * f(ailed) d(etached). */
     char calls[RECORDER_CALLS_MAX + 1];

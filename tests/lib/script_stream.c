@@ -246,10 +246,23 @@ static void script_detach(struct stream *stream)
     settle(stream);
 }
 
+static void script_move(struct stream *from, struct stream *to)
+{
+    *to = *from;
+    peer_of(to)->stream = to;
+    from->first_out = from->last_out = NULL;
+}
+
 static enum socket_peer script_look(const struct stream *stream, int for_ms)
 {
     (void)for_ms;
     return peer_of(stream)->look;
+}
+
+static void script_show_ends(const struct stream *stream, struct socket_ends *ends)
+{
+    (void)stream;
+    *ends = (struct socket_ends){0};
 }
 
 static const struct stream_ops script_ops = {
@@ -259,6 +272,8 @@ static const struct stream_ops script_ops = {
     .close = script_close,
     .detach = script_detach,
     .look = script_look,
+    .ends = script_show_ends,
+    .move = script_move,
     .splices = false,
 };
 

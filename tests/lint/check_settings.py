@@ -5,7 +5,8 @@
 
 Fails, with one line per finding, when
 - the proof of a setting names a test that does not exist below tests/
-- a setting is read by no C code outside config/ (and tests/)
+- a setting is read by no C code outside config/ (and tests/); of a setting that config/
+  itself makes something else of, that is what must be read: see BECOMES
 - docs/settings.md differs from FILE, which holds what
   `pgrouter --settings --markdown` prints ('-': standard input)
 
@@ -16,6 +17,22 @@ import difflib
 import pathlib
 import re
 import sys
+
+# (section, name): the member or function of config.h that brings it to the other folders.
+BECOMES = {
+    ('main', 'listen_addr'): 'bind',
+    ('main', 'listen_port'): 'bind',
+    ('main', 'unix_socket_dir'): 'bind',
+    ('main', 'auth_file'): 'config_secret',
+    ('main', 'auth_type'): 'config_auth_type',
+    ('listener', 'auth_type'): 'config_auth_type',
+    ('main', 'pool_mode'): 'config_pool_mode',
+    ('listener', 'pool_mode'): 'config_pool_mode',
+    ('database', 'pool_mode'): 'config_pool_mode',
+    ('user', 'pool_mode'): 'config_pool_mode',
+    ('main', 'follow_hosts'): 'follows_host',
+    ('cluster', 'aliases'): 'follows_host',
+}
 
 # A comment, a string or a character: in this order, so that none is sought in another.
 NOT_CODE = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
@@ -98,9 +115,12 @@ def code_outside_config(root):
     return '\n'.join(texts)
 
 
-def is_read(name, code):
+def is_read(section, name, code):
     """As a member, neither called nor set by a designated initialiser or assignment."""
-    return re.search(rf'(?:->|\.)\s*{name}\b(?!\s*(?:\(|=(?!=)))', code) is not None
+    becomes = BECOMES.get((section, name), name)
+    if becomes.startswith('config_'):
+        return re.search(rf'\b{becomes}\s*\(', code) is not None
+    return re.search(rf'(?:->|\.)\s*{becomes}\b(?!\s*(?:\(|=(?!=)))', code) is not None
 
 
 def differences(root, settings):
@@ -129,7 +149,7 @@ def main():
         problem = missing_proof(options.root, proof)
         if problem:
             findings.append(f'{section} {name}: {problem}')
-        if not is_read(name, code):
+        if not is_read(section, name, code):
             findings.append(f'{section} {name}: no code outside config/ reads it')
     if options.settings == '-':
         findings += differences(options.root, sys.stdin.read())

@@ -123,6 +123,32 @@ def router(cluster, start_router):
 
 
 @pytest.fixture
+def pool(cluster, start_router, tmp_path):
+    """Starts a pgrouter whose listener "pool" has mode = pool, and a database app that is
+    the cluster's primary. `main`, `databases`, `users`, `listener` and `more` (other sections)
+    are added; `secrets` is what auth_file holds, a name and a secret each."""
+    def start(main=None, databases=None, users=None, secrets=None, listener=None, more=None,
+              check=None, wait=True):
+        auth_file = tmp_path / "users.txt"
+        if secrets is None:
+            secrets = {user: cluster.passwords[user] for user in ("app", "postgres")}
+        auth_file.write_text("".join(f'"{name}" "{secret}"\n' for name, secret in secrets.items()))
+        sections = {
+            "pgrouter": {"auth_type": "scram-sha-256", "auth_file": auth_file, **(main or {})},
+            "cluster main": {"nodes": cluster.nodes_setting(), **(check or {})},
+            "databases": databases or {"app": "cluster=main"},
+            "users": users or {},
+            "listener pool": {"mode": "pool", "bind": f"127.0.0.1:{routers.free_port()}", **(listener or {})},
+            "stats": {"bind": f"127.0.0.1:{routers.free_port()}"},
+            **(more or {})}
+        r = start_router(sections=sections, passwords=cluster.passwords, wait=wait)
+        r.auth_file = auth_file
+        return r
+
+    return start
+
+
+@pytest.fixture
 def sanitizer():
     """"address", "thread" or None."""
     return routers.sanitizer_of(PROGRAM)

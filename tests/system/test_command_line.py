@@ -118,7 +118,7 @@ check_uri = replica
     ("", "listener NAME"), ("[cluster main]\n", "'nodes' is missing"), ("nodes = x\n", "in front of the first section"),
     ("[cluster]\nnodes = a:1:2\n", "cluster"), ("[listener x]\nbind=127.0.0.1:1\n", "no cluster to lead to"),
     ("[cluster a]\nnodes = a:1:2\n[cluster a]\nnodes = a:1:2\n", "a"), ("[pgrouter\nworkers = 1\n", "expected"),
-    ("\0\1\2\3", "not a text file"), ("[databases]\nx = host=y\n", "pooling"), ("%include /no/such/file\n", "/no/such/file"),
+    ("\0\1\2\3", "not a text file"), ("[databases]\nx = host=y\n", "auth_file"), ("%include /no/such/file\n", "/no/such/file"),
     ("%include file.ini\n", "file.ini"), ("=\n" * 3, "expected"), ("[stats]\nuri = x\n", "uri")])
 def test_files_that_are_wrong_as_a_whole(run, tmp_path, text, words):
     path = tmp_path / "file.ini"
@@ -186,7 +186,8 @@ def test_settings_are_all_there(run):
     with open(os.path.join(TOP, "config", "keys.def"), encoding="utf-8") as file:
         keys = re.findall(r'^KEY_(\w+)\(\w+, (\w+), (REQUIRED|"[^"]*")', file.read(), re.M)
     assert len(keys) > 30
-    titles = {"MAIN": "[pgrouter]", "CLUSTER": "[cluster NAME]", "LISTENER": "[listener NAME]", "STATS": "[stats]"}
+    titles = {"MAIN": "[pgrouter]", "CLUSTER": "[cluster NAME]", "LISTENER": "[listener NAME]", "STATS": "[stats]",
+              "DATABASE": "[databases]", "USER": "[users]", "PEER": "[peers]"}
     sections = printed_settings(run)
     for kind, name, initial in keys:
         assert sections[titles[kind]][name] == (None if initial == "REQUIRED" else initial.strip('"'))
@@ -194,12 +195,23 @@ def test_settings_are_all_there(run):
 
 
 def test_defaults_are_values_that_can_be_written(run, tmp_path):
-    needed = {"nodes": "a=127.0.0.1:5432:8008"}
-    text = "".join(
-        title.replace("NAME", "main") + "\n" + "".join(
-            f"{name} = {initial or needed.get(name) or f'127.0.0.1:{free_port()}'}\n"
-            for name, initial in keys.items() if initial != "")
-        for title, keys in printed_settings(run).items())
+    users = tmp_path / "users.txt"
+    users.write_text('"app" "secret"\n')
+    needed = {"nodes": "a=127.0.0.1:5432:8008", "auth_file": users, "host": "127.0.0.1"}
+    lines = {"[databases]": "app", "[users]": "app", "[peers]": "1"}  # their settings are in one
+
+    def value_of(name, initial):
+        return initial or needed.get(name) or f"127.0.0.1:{free_port()}"
+
+    def section(title, keys):
+        given = {name: value_of(name, initial) for name, initial in keys.items()
+                 if initial not in ("", "default") or name in needed}
+        if title in lines:
+            return f"{lines[title]} = " + " ".join(f"{name}='{value}'" for name, value in given.items()) + "\n"
+        return "".join(f"{name} = {value}\n" for name, value in given.items())
+
+    text = "".join(title.replace("NAME", "main") + "\n" + section(title, keys)
+                   for title, keys in printed_settings(run).items())
     path = tmp_path / "file.ini"
     path.write_text(text)
     done = run("-t", path)

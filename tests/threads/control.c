@@ -92,8 +92,10 @@ void control_open(struct control *control, const char *listener_ini)
     REQUIRE(control->listener != NULL && control->loop != NULL);
     control->mailbox = door.mailbox = mailbox_new(control->loop, control);
     REQUIRE(control->mailbox != NULL);
+    REQUIRE(worker_pools_open(&control->shared, WORKERS));
     for (unsigned i = 0; i < WORKERS; i++) {
-        control->workers[i] = worker_new(i, WORKERS, control->workers, &door);
+        control->workers[i] =
+            worker_new(i, WORKERS, control->workers, &control->shared, &door);
         REQUIRE(control->workers[i] != NULL);
     }
     for (unsigned i = 0; i < WORKERS; i++)
@@ -136,10 +138,11 @@ void control_close(struct control *control)
     while (delivered) {
         delivered = mailbox_drain(control->mailbox);
         for (unsigned i = 0; i < WORKERS; i++)
-            delivered = mailbox_drain(control->workers[i]->mailbox) || delivered;
+            delivered = worker_drain(control->workers[i]) || delivered;
     }
     for (unsigned i = 0; i < WORKERS; i++)
         worker_free(control->workers[i]);
+    worker_pools_close(&control->shared);
     mailbox_free(control->mailbox);
     loop_free(control->loop);
     listener_release(control->listener);

@@ -16,6 +16,7 @@ struct control {
     struct admission admission;
     struct gate gate;
     struct worker *workers[WORKERS];
+    struct worker_pools shared;
     unsigned n_present;
     unsigned n_tickets; /* that are not freed yet */
     unsigned n_missed;  /* admissions that came too late */

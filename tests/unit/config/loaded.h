@@ -12,6 +12,10 @@
 #define LISTENER "[listener rw]\nbind = *:5000\n"
 #define STATS "[stats]\nbind = *:8404\n"
 
+/* The same of pools: five lines, to which a sixth may add a database. */
+#define POOL "[pgbouncer]\nlisten_addr = *\nauth_type = trust\n"
+#define DATABASE "[databases]\n* = host=pg\n"
+
 /* Must load without a word. The caller releases it. */
 static inline struct config *loaded(const char *ini)
 {
@@ -38,6 +42,20 @@ static inline void expect_errors(const char *ini, const char *wanted)
     cr_expect_str_eq(text_get(&errors), wanted);
     config_release(config);
     text_clear(&errors);
+}
+
+struct example {
+    const char *ini;
+    const char *errors; /* "" = it loads */
+};
+
+static inline void expect_each(const struct example *examples, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (*examples[i].errors == '\0')
+            config_release(loaded(examples[i].ini));
+        else
+            expect_errors(examples[i].ini, examples[i].errors);
 }
 
 #endif

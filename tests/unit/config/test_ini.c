@@ -11,11 +11,15 @@
 static struct text found;
 static char folder[64];
 
-static bool on_section(void *arg, const char *header, struct place place)
+static enum ini_lines on_section(void *arg, const char *header, struct place place)
 {
     (void)arg;
     text_addf(&found, "%u[%s]\n", place.line, header == NULL ? "?" : header);
-    return header == NULL || strcmp(header, "pgbouncer") != 0;
+    if (header != NULL && strcmp(header, "pgbouncer") == 0)
+        return INI_TO_THE_END;
+    if (header != NULL && strcmp(header, "databases") == 0)
+        return INI_OWN_NAMES;
+    return INI_COMMENTS;
 }
 
 static void on_setting(void *arg, const char *name, const char *value, struct place place)
@@ -192,6 +196,68 @@ Test(ini, keeps_colons_that_inih_would_take_for_an_equals_sign)
 {
     cr_expect_str_eq(read_text("[x]\na:b = c\nd : e = f\n"),
                      "1[x]\n2 a:b=<c>\n3 d : e=<f>\n");
+}
+
+Test(ini, reads_names_of_the_users_own_with_and_without_quotes)
+{
+    cr_expect_str_eq(read_text("[databases]\n"
+                               "* = host=x\n"
+                               "a-b.c_D9 = host=x ; y # z\n"
+                               "\"a b\" = 1\n"
+                               "  \"a\"\"=;b: c\"  =  2  \n"
+                               "'it''s' = 3\n"
+                               "\"it's\"=4\n"
+                               "\"[x]\" = 5\n"
+                               "\"#x\" = 6\n"
+                               "\"%include x\" = 7\n"
+                               "\"\xc3\xa4\" = 8\n"
+                               "e =\n"
+                               "f = 'x ; y'\n"
+                               "[pgbouncer]\n"
+                               "\"a\" = 9\n"),
+                     "1[databases]\n"
+                     "2 *=<host=x>\n"
+                     "3 a-b.c_D9=<host=x ; y # z>\n"
+                     "4 a b=<1>\n"
+                     "5 a\"=;b: c=<2>\n"
+                     "6 it's=<3>\n"
+                     "7 it's=<4>\n"
+                     "8 [x]=<5>\n"
+                     "9 #x=<6>\n"
+                     "10 %include x=<7>\n"
+                     "11 \xc3\xa4=<8>\n"
+                     "12 e=<>\n"
+                     "13 f=<'x ; y'>\n"
+                     "14[pgbouncer]\n"
+                     "15 \"a\"=<9>\n");
+}
+
+Test(ini, says_what_is_wrong_with_a_name_of_the_users_own)
+{
+    cr_expect_str_eq(
+        read_text("[databases]\n"
+                  "a b = 1\n"
+                  "\xc3\xa4 = 1\n"
+                  "a:b = 1\n"
+                  "\"a = 1\n"
+                  "\"a\" b = 1\n"
+                  "\"a\"\n"
+                  "\"\" = 1\n"
+                  "= 1\n"
+                  "a\n"),
+        "1[databases]\n"
+        "2!a name with other characters than letters, digits and _ . - *; expected it in "
+        "double quotes\n"
+        "3!a name with other characters than letters, digits and _ . - *; expected it in "
+        "double quotes\n"
+        "4!a name with other characters than letters, digits and _ . - *; expected it in "
+        "double quotes\n"
+        "5!the closing quote of the name is missing (a quote inside is written twice)\n"
+        "6!text behind the name's closing quote; expected \"name\" = value\n"
+        "7!expected name = value, [section] or a comment\n"
+        "8!nothing in front of '='; expected name = value\n"
+        "9!nothing in front of '='; expected name = value\n"
+        "10!expected name = value, [section] or a comment\n");
 }
 
 Test(ini, keeps_names_that_inih_would_cut)

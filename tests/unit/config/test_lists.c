@@ -163,6 +163,92 @@ Test(lists, takes_256_entries_and_no_more)
     text_clear(&why);
 }
 
+/* Hosts as [databases] has them. */
+static enum value_result make_nodes(const char *text, struct node_list *nodes)
+{
+    struct name_list hosts = {0};
+    enum value_result result;
+
+    text_clear(&why);
+    text_init(&why, 1024);
+    cr_assert_eq(lists_parse_names(text, &hosts, &why), VALUE_OK);
+    result = lists_make_nodes(&hosts, 5432, nodes, &why);
+    lists_clear_names(&hosts);
+    return result;
+}
+
+Test(lists, makes_nodes_of_hosts)
+{
+    struct node_list nodes = {0};
+
+    cr_expect_eq(make_nodes("pg1.a, 10.0.0.1, ::1, [::2], pg_2", &nodes), VALUE_OK);
+    cr_expect_eq(nodes.n, 5);
+    expect_node(&nodes, 0, "pg1", "pg1.a", 5432, 0);
+    expect_node(&nodes, 1, "10.0.0.1", "10.0.0.1", 5432, 0);
+    expect_node(&nodes, 2, "::1", "::1", 5432, 0);
+    expect_node(&nodes, 3, "::2", "::2", 5432, 0);
+    expect_node(&nodes, 4, "pg_2", "pg_2", 5432, 0);
+    lists_clear_nodes(&nodes);
+}
+
+Test(lists, makes_no_nodes_of_what_is_no_host)
+{
+    static const struct {
+        const char *text;
+        const char *why;
+    } examples[] = {
+        {"a, b c", "entry 2 'b c': expected a host's name or number"},
+        {"*", "entry 1 '*': expected a host's name or number"},
+        {"[]", "entry 1 '[]': expected a host's name or number"},
+        {"[", "entry 1 '[': expected a host's name or number"},
+        {"[a]", "entry 1 '[a]': expected a host's name or number"},
+        {"::x", "entry 1 '::x': expected a host's name or number"},
+        {"a:1", "entry 1 'a:1': expected a host's name or number"},
+        {"a, A.b, a",
+         "entries 1 and 3 are both named 'a:5432'; expected names that differ"},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(examples); i++) {
+        struct node_list nodes = {.n = 4711};
+
+        cr_expect_eq(make_nodes(examples[i].text, &nodes), VALUE_BAD, "%s",
+                     examples[i].text);
+        cr_expect_str_eq(text_get(&why), examples[i].why);
+        cr_expect_eq(nodes.n, 4711, "the result is touched");
+    }
+    text_clear(&why);
+}
+
+Test(lists, survives_each_allocation_failure_while_it_makes_nodes)
+{
+    char *items[] = {(char[]){"pg1"}, (char[]){"[::1]"}, (char[]){"::2"}};
+    const struct name_list hosts = {items, COUNT_OF(items)};
+    bool has_failed = true;
+
+    for (unsigned nth = 1; has_failed; nth++) {
+        struct node_list nodes = {0};
+        enum value_result result;
+
+        memory_fail_at = nth;
+        result = lists_make_nodes(&hosts, 1, &nodes, &why);
+        has_failed = memory_fail_at == 0;
+        memory_fail_at = 0;
+        cr_expect_eq(result, has_failed ? VALUE_NO_MEMORY : VALUE_OK);
+        lists_clear_nodes(&nodes);
+        text_clear(&why);
+    }
+}
+
+Test(lists, knows_the_same_host_in_another_spelling)
+{
+    cr_expect(lists_is_same_host("pg1", "PG1"));
+    cr_expect(lists_is_same_host("::1", "0:0::1"));
+    cr_expect(lists_is_same_host("127.0.0.1", "::ffff:127.0.0.1"));
+    cr_expect_not(lists_is_same_host("pg1", "pg1.a"));
+    cr_expect_not(lists_is_same_host("127.0.0.1", "127.0.0.2"));
+    cr_expect_not(lists_is_same_host("pg1", "127.0.0.1"));
+}
+
 Test(lists, reads_names_and_none_at_all)
 {
     struct name_list names = {0};

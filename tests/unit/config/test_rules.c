@@ -4,20 +4,6 @@
 
 TestSuite(rules, .timeout = 10);
 
-struct example {
-    const char *ini;
-    const char *errors; /* "" = it loads */
-};
-
-static void expect_each(const struct example *examples, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (*examples[i].errors == '\0')
-            config_release(loaded(examples[i].ini));
-        else
-            expect_errors(examples[i].ini, examples[i].errors);
-}
-
 Test(rules, want_what_is_required)
 {
     const struct example examples[] = {
@@ -35,12 +21,15 @@ Test(rules, want_what_is_required)
     expect_each(examples, COUNT_OF(examples));
 }
 
+#define NOTHING \
+    "t.ini: there is nothing to do: expected a section [listener NAME] or [databases]\n"
+
 Test(rules, want_a_listener)
 {
     const struct example examples[] = {
-        {"", "t.ini: there is nothing to do: expected a section [listener NAME]\n"},
-        {CLUSTER STATS,
-         "t.ini: there is nothing to do: expected a section [listener NAME]\n"},
+        {"", NOTHING},
+        {CLUSTER STATS, NOTHING},
+        {"[databases]\n[users]\nx = pool_size=1\n", NOTHING},
         {"[listner rw]\n",
          "t.ini:1: unknown section [listner rw]; did you mean [listener NAME]?\n"},
     };
@@ -83,6 +72,20 @@ Test(rules, want_drained_nodes_to_be_there)
         {"[cluster main]\nnodes = ?\ndrain = pg1\n" LISTENER,
          "t.ini:2: nodes: entry 1 '?': expected name=host:port or "
          "name=host:port:patroniport, IPv6 as [v6]:port\n"},
+    };
+
+    expect_each(examples, COUNT_OF(examples));
+}
+
+Test(rules, want_an_alias_in_one_cluster)
+{
+    const struct example examples[] = {
+        {CLUSTER "aliases = db, 10.0.0.1\n" LISTENER, ""},
+        {CLUSTER "aliases = db\n[cluster b]\nnodes = x:1:1\naliases = a, DB\n" LISTENER
+                 "cluster = b\n",
+         "t.ini:6: aliases: 'DB' is one of [cluster main]; expected it in one cluster\n"},
+        {CLUSTER "aliases = a,\n" LISTENER,
+         "t.ini:3: aliases: entry 2 '': expected a name\n"},
     };
 
     expect_each(examples, COUNT_OF(examples));

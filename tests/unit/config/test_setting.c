@@ -28,7 +28,25 @@ Test(setting, has_a_table_whose_rows_are_whole)
         cr_expect_gt(strlen(row->help), 5, "%s", row->name);
         cr_expect_gt(strlen(row->proof), 5, "%s", row->name);
         cr_expect(i == 0 || row->section >= row[-1].section, "%s", row->name);
+        cr_expect(row->section < SECTION_DATABASE || !row->restarts,
+                  "config_needs_restart() does not look at %s", row->name);
     }
+}
+
+Test(setting, has_the_rows_of_each_section_together)
+{
+    size_t first = 0;
+
+    for (enum section_kind kind = 0; kind < SECTION_KIND_COUNT; kind++) {
+        struct setting_range range = setting_range(kind);
+
+        cr_expect_eq(range.first, first);
+        cr_expect_gt(range.n, 0);
+        for (size_t i = range.first; i < range.first + range.n; i++)
+            cr_expect_eq(settings[i].section, kind);
+        first += range.n;
+    }
+    cr_expect_eq(first, SETTING_COUNT);
 }
 
 Test(setting, fills_in_the_defaults)
@@ -63,6 +81,8 @@ Test(setting, fills_in_the_defaults)
     cr_expect_eq(listener.balance, BALANCE_LEASTCONN);
     cr_expect_eq(listener.queue_timeout, 10000);
     cr_expect_str_eq(listener.cluster, "");
+    cr_expect_eq(listener.pool_mode, POOL_MODE_DEFAULT);
+    cr_expect_eq(listener.auth_type, AUTH_TYPE_DEFAULT);
     setting_clear_fields(SECTION_LISTENER, &listener);
 }
 

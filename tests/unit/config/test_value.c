@@ -85,6 +85,33 @@ Test(value, has_no_more_workers_by_itself_than_allowed)
     cr_expect_eq(field, 0);
 }
 
+Test(value, may_be_left_to_what_holds_for_all)
+{
+    struct value_rule count = {VALUE_OWN_COUNT, 3, 5};
+    struct value_rule duration = {VALUE_OWN_DURATION, 1000, 5000};
+    int64_t field = 1;
+
+    cr_expect_eq(parse(&count, "default", &field), VALUE_OK);
+    cr_expect_eq(field, CONFIG_DEFAULT);
+    cr_expect_eq(parse(&count, "4", &field), VALUE_OK);
+    cr_expect_eq(field, 4);
+    cr_expect_eq(parse(&count, "-1", &field), VALUE_OK);
+    cr_expect_eq(field, CONFIG_DEFAULT);
+    cr_expect_eq(parse(&count, "0", &field), VALUE_OUT_OF_RANGE);
+    cr_expect_eq(parse(&count, "-2", &field), VALUE_BAD);
+    cr_expect_eq(parse(&count, "", &field), VALUE_BAD);
+    cr_expect_eq(parse(&count, "auto", &field), VALUE_BAD);
+    cr_expect_eq(field, CONFIG_DEFAULT);
+    cr_expect_eq(parse(&duration, "1.5", &field), VALUE_OK);
+    cr_expect_eq(field, 1500);
+    cr_expect_eq(parse(&duration, "Default", &field), VALUE_OK);
+    cr_expect_eq(field, CONFIG_DEFAULT);
+
+    count.type = VALUE_COUNT;
+    cr_expect_eq(parse(&count, "default", &field), VALUE_BAD);
+    cr_expect_eq(parse(&count, "-1", &field), VALUE_BAD);
+}
+
 Test(value, replaces_and_clears_strings)
 {
     const struct value_rule rule = {VALUE_STRING, 0, 0};
@@ -134,6 +161,7 @@ Test(value, has_the_words_of_choices_in_the_order_of_their_enums)
     EXPECT_CHOICE(check, "postgres", CHECK_POSTGRES);
     EXPECT_CHOICE(check, "tcp", CHECK_TCP);
     EXPECT_CHOICE(mode, "tcp", MODE_TCP);
+    EXPECT_CHOICE(mode, "pool", MODE_POOL);
     EXPECT_CHOICE(role, "primary", ROLE_PRIMARY);
     EXPECT_CHOICE(role, "replica", ROLE_REPLICA);
     EXPECT_CHOICE(role, "Read-Only", ROLE_READ_ONLY);
@@ -145,6 +173,33 @@ Test(value, has_the_words_of_choices_in_the_order_of_their_enums)
     EXPECT_CHOICE(balance, "source", BALANCE_SOURCE);
     EXPECT_CHOICE(on_role_change, "close", ON_ROLE_CHANGE_CLOSE);
     EXPECT_CHOICE(on_role_change, "keep", ON_ROLE_CHANGE_KEEP);
+    EXPECT_CHOICE(pool_mode, "session", POOL_MODE_SESSION);
+    EXPECT_CHOICE(pool_mode, "transaction", POOL_MODE_TRANSACTION);
+    EXPECT_CHOICE(pool_mode, "statement", POOL_MODE_STATEMENT);
+    EXPECT_CHOICE(own_pool_mode, "session", POOL_MODE_SESSION);
+    EXPECT_CHOICE(own_pool_mode, "transaction", POOL_MODE_TRANSACTION);
+    EXPECT_CHOICE(own_pool_mode, "statement", POOL_MODE_STATEMENT);
+    EXPECT_CHOICE(own_pool_mode, "default", POOL_MODE_DEFAULT);
+    EXPECT_CHOICE(auth_type, "trust", AUTH_TYPE_TRUST);
+    EXPECT_CHOICE(auth_type, "any", AUTH_TYPE_ANY);
+    EXPECT_CHOICE(auth_type, "plain", AUTH_TYPE_PLAIN);
+    EXPECT_CHOICE(auth_type, "md5", AUTH_TYPE_MD5);
+    EXPECT_CHOICE(auth_type, "scram-sha-256", AUTH_TYPE_SCRAM_SHA_256);
+    EXPECT_CHOICE(auth_type, "cert", AUTH_TYPE_CERT);
+    EXPECT_CHOICE(auth_type, "hba", AUTH_TYPE_HBA);
+    EXPECT_CHOICE(auth_type, "pam", AUTH_TYPE_PAM);
+    EXPECT_CHOICE(auth_type, "ldap", AUTH_TYPE_LDAP);
+    EXPECT_CHOICE(own_auth_type, "trust", AUTH_TYPE_TRUST);
+    EXPECT_CHOICE(own_auth_type, "ldap", AUTH_TYPE_LDAP);
+    EXPECT_CHOICE(own_auth_type, "default", AUTH_TYPE_DEFAULT);
+    EXPECT_CHOICE(sslmode, "disable", SSLMODE_DISABLE);
+    EXPECT_CHOICE(sslmode, "allow", SSLMODE_ALLOW);
+    EXPECT_CHOICE(sslmode, "prefer", SSLMODE_PREFER);
+    EXPECT_CHOICE(sslmode, "require", SSLMODE_REQUIRE);
+    EXPECT_CHOICE(sslmode, "verify-ca", SSLMODE_VERIFY_CA);
+    EXPECT_CHOICE(sslmode, "verify-full", SSLMODE_VERIFY_FULL);
+    EXPECT_CHOICE(load_balance_hosts, "round-robin", LOAD_BALANCE_HOSTS_ROUND_ROBIN);
+    EXPECT_CHOICE(load_balance_hosts, "disable", LOAD_BALANCE_HOSTS_DISABLE);
 }
 
 Test(value, refuses_other_words_than_those_of_a_choice)
@@ -180,10 +235,18 @@ Test(value, compares_and_clears_every_type)
         {VALUE_role, "primary", "any"},
         {VALUE_balance, "roundrobin", "first"},
         {VALUE_on_role_change, "close", "keep"},
+        {VALUE_mode, "tcp", "pool"},
+        {VALUE_OWN_COUNT, "default", "1"},
+        {VALUE_OWN_DURATION, "default", "1s"},
+        {VALUE_pool_mode, "session", "statement"},
+        {VALUE_own_pool_mode, "default", "session"},
+        {VALUE_auth_type, "trust", "md5"},
+        {VALUE_own_auth_type, "default", "trust"},
+        {VALUE_sslmode, "disable", "require"},
+        {VALUE_load_balance_hosts, "round-robin", "disable"},
     };
 
-    /* All but `mode`, which has one word only. */
-    cr_expect_eq(COUNT_OF(examples), VALUE_TYPE_COUNT - 1);
+    cr_expect_eq(COUNT_OF(examples), VALUE_TYPE_COUNT);
     for (size_t i = 0; i < COUNT_OF(examples); i++) {
         const struct value_rule rule = {examples[i].type, 0, INT64_MAX};
         _Alignas(16) char a[64] = {0}, same[64] = {0}, b[64] = {0};
@@ -221,8 +284,49 @@ Test(value, says_what_is_expected)
                      "file mode bits in octal, 0 to 0777");
     cr_expect_str_eq(expected(VALUE_BOOL, 0, 0),
                      "1 or 0 (also on, off, yes, no, true, false)");
-    cr_expect_str_eq(expected(VALUE_mode, 0, 0), "tcp");
+    cr_expect_str_eq(expected(VALUE_OWN_COUNT, 1, 9),
+                     "default or a whole number, 1 to 9");
+    cr_expect_str_eq(expected(VALUE_mode, 0, 0), "tcp or pool");
     cr_expect_str_eq(expected(VALUE_log_format, 0, 0), "text or json");
     cr_expect_str_eq(expected(VALUE_check, 0, 0), "patroni, postgres or tcp");
     text_clear(&why);
+}
+
+Test(value, is_shown_as_pgbouncer_shows_it)
+{
+    static const struct {
+        enum value_type type;
+        const char *given, *shown;
+    } examples[] = {
+        {VALUE_DURATION, "10m", "600"},
+        {VALUE_DURATION, "250ms", "0.25"},
+        {VALUE_DURATION, "1500ms", "1.5"},
+        {VALUE_DURATION, "1ms", "0.001"},
+        {VALUE_MILLISECONDS, "20s", "20000"},
+        {VALUE_COUNT, "77", "77"},
+        {VALUE_BYTES, "4kB", "4096"},
+        {VALUE_MODE_BITS, "0777", "0777"},
+        {VALUE_OWN_COUNT, "default", "default"},
+        {VALUE_OWN_DURATION, "2h", "7200"},
+        {VALUE_BOOL, "yes", "1"},
+        {VALUE_BOOL, "off", "0"},
+        {VALUE_STRING, "DISCARD ALL", "DISCARD ALL"},
+        {VALUE_STRING, "", ""},
+        {VALUE_NAMES, "a, b ,c", "a,b,c"},
+        {VALUE_pool_mode, "statement", "statement"},
+        {VALUE_auth_type, "SCRAM-SHA-256", "scram-sha-256"},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(examples); i++) {
+        const struct value_rule rule = {examples[i].type, 0, INT64_MAX};
+        max_align_t field[4] = {0};
+        struct text shown;
+
+        text_init(&shown, 100);
+        cr_assert_eq(parse(&rule, examples[i].given, field), VALUE_OK);
+        value_add(rule.type, field, &shown);
+        cr_expect_str_eq(text_get(&shown), examples[i].shown, "%s", examples[i].given);
+        text_clear(&shown);
+        value_clear(rule.type, field);
+    }
 }

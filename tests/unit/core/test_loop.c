@@ -345,6 +345,92 @@ Test(loop, forgets_a_descriptor_that_leaves_it)
     loop_free(other);
 }
 
+/* ---- what is too long for one iteration ----------------------------------------------
+ */
+
+struct portion {
+    struct deferred deferred;
+    unsigned n_left;
+    unsigned n_done;
+};
+
+static void do_portion(struct deferred *deferred)
+{
+    struct portion *portion = CONTAINER_OF(deferred, struct portion, deferred);
+
+    portion->n_done++;
+    if (--portion->n_left > 0)
+        loop_continue(loop, deferred);
+}
+
+Test(loop, continues_once_an_iteration_and_does_not_sleep_before)
+{
+    struct portion first = {.deferred.run = do_portion, .n_left = 3};
+    struct portion second = {.deferred.run = do_portion, .n_left = 2};
+
+    loop_continue(loop, &first.deferred);
+    loop_continue(loop, &second.deferred);
+    loop_continue(loop, &first.deferred);
+    cr_expect_eq(first.n_done, 0);
+    for (unsigned i = 1; i <= 3; i++) {
+        ev_run(loop->ev, EVRUN_ONCE); /* there is nothing else to wake it up */
+        cr_expect_eq(first.n_done, i);
+        cr_expect_eq(second.n_done, i < 2 ? i : 2);
+    }
+    cr_expect_not(ev_is_active(&loop->restless), "then it may sleep");
+}
+
+Test(loop, continues_nothing_that_was_discontinued)
+{
+    struct portion first = {.deferred.run = do_portion, .n_left = 3};
+    struct portion second = {.deferred.run = do_portion, .n_left = 3};
+
+    loop_continue(loop, &first.deferred);
+    loop_continue(loop, &second.deferred);
+    loop_discontinue(loop, &first.deferred);
+    turn(loop, 1);
+    cr_expect_eq(first.n_done, 0);
+    cr_expect_eq(second.n_done, 1);
+    loop_discontinue(loop, &second.deferred);
+    loop_discontinue(loop, &second.deferred);
+    cr_expect_not(ev_is_active(&loop->restless));
+    turn(loop, 2);
+    cr_expect_eq(second.n_done, 1);
+}
+
+static void work_ms(unsigned ms)
+{
+    struct timespec began, now;
+
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while ((now.tv_sec - began.tv_sec) * 1000000000 + now.tv_nsec - began.tv_nsec <
+           (int64_t)ms * 1000000);
+}
+
+Test(loop, gives_each_iteration_a_share_for_work)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        unsigned n = 0;
+
+        while (n < 100 && loop_begin_work(loop)) {
+            work_ms(2);
+            loop_end_work(loop);
+            n++;
+        }
+        cr_expect_leq(n, LOOP_WORK_MS / 2 + 1);
+        cr_expect_geq(n, 1u);
+        turn(loop, 1);
+    }
+}
+
+Test(loop, is_not_freed_while_something_is_to_continue, .signal = SIGABRT)
+{
+    loop_continue(loop, &a.deferred);
+    loop_free(loop);
+}
+
 static struct deadline waiting;
 
 static void on_due(struct deadline *deadline)

@@ -87,8 +87,12 @@ static void take_some(void *unused)
     while (n < COUNT_OF(objects) && (objects[n] = slab_take(slab)) != NULL)
         n++;
     cr_expect_eq(slab_n_taken(slab), n);
-    while (n > 0)
+    while (n > 0) {
+        size_t n_idle = slab_n_idle(slab);
+
         slab_give(slab, objects[--n]);
+        cr_expect_eq(slab_n_idle(slab), n_idle + 1);
+    }
     slab_free(slab);
 }
 

@@ -491,6 +491,33 @@ Test(stream, brings_what_has_come_before_it_leaves)
     close(near.detached_fd);
 }
 
+static void answer_at_length(struct stream *stream, struct buffer *bytes)
+{
+    buffer_give(bytes);
+    stream->events = &recorder_events;
+    near.in_call = 0;
+    cr_expect_not(recorder_send(&near, much, 300000));
+}
+
+Test(stream, waits_for_what_its_owner_sends_before_it_leaves)
+{
+    struct stream_events answering = recorder_events;
+
+    answering.on_bytes = answer_at_length;
+    open_tcp(8192);
+    near.stream.events = &answering;
+    recorder_want(&near, true);
+    turn(loop, 1);
+    peers_write(fds[1], "last", 4);
+    recorder_detach(&near);
+    turn(loop, 3);
+    expect_calls("");
+    read_far(300000, MUCH);
+    turn(loop, 3);
+    expect_calls("sd");
+    close(near.detached_fd);
+}
+
 Test(stream, that_is_closed_instead_does_not_leave)
 {
     open_tcp(0);

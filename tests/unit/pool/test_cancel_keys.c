@@ -39,13 +39,15 @@ static struct cancel_entry *add(struct cancel_key key, uint32_t node_id)
 static void expect_node(struct cancel_key key, uint32_t wanted)
 {
     uint32_t node_id = 4711;
+    void *client;
 
     if (wanted == 0) {
-        cr_expect_not(cancel_keys_find(keys, &key, &node_id));
+        cr_expect_not(cancel_keys_find(keys, &key, &node_id, &client));
         cr_expect_eq(node_id, 4711, "untouched when nobody has it");
     } else {
-        cr_expect(cancel_keys_find(keys, &key, &node_id));
+        cr_expect(cancel_keys_find(keys, &key, &node_id, &client));
         cr_expect_eq(node_id, wanted);
+        cr_expect_null(client);
     }
 }
 
@@ -84,8 +86,9 @@ Test(cancel_keys, keeps_a_key_that_two_nodes_have_issued_until_both_are_gone)
     struct cancel_entry *a = add(key_of(1, 4, 'a'), 10), *b = add(key_of(1, 4, 'a'), 20);
     struct cancel_key key = key_of(1, 4, 'a');
     uint32_t node_id;
+    void *client;
 
-    cr_expect(cancel_keys_find(keys, &key, &node_id));
+    cr_expect(cancel_keys_find(keys, &key, &node_id, &client));
     cr_expect(node_id == 10 || node_id == 20);
     cancel_keys_remove(keys, a);
     expect_node(key, 20);
@@ -119,12 +122,13 @@ static void use_one(void *unused)
     struct cancel_key key = key_of(1, 32, 'x');
     struct cancel_entry *entry;
     uint32_t node_id;
+    void *client;
 
     (void)unused;
     if (one == NULL)
         return;
     entry = cancel_keys_add(one, &key, 5);
-    cr_expect_eq(cancel_keys_find(one, &key, &node_id), entry != NULL);
+    cr_expect_eq(cancel_keys_find(one, &key, &node_id, &client), entry != NULL);
     if (entry != NULL)
         cancel_keys_remove(one, entry);
     cancel_keys_free(one);

@@ -23,6 +23,7 @@ static struct {
     unsigned n_open, n_unreachable;
     bool is_over;
     enum stream_failure why;
+    const char *tls_why;
     struct server *server;
 } told;
 
@@ -39,6 +40,7 @@ static void on_unreachable(struct server *server, enum stream_failure why)
     told.n_unreachable++;
     told.is_over = true;
     told.why = why;
+    told.tls_why = server->tls_why;
     server_close(server, false);
     told.server = NULL;
 }
@@ -197,6 +199,160 @@ Test(server, lets_go_of_the_topology_once_it_is_open)
     cr_expect_eq(atomic_load(&node->load->references), 2, "but not of the node's load");
 }
 
+/* ---- TLS -----------------------------------------------------------------------------
+ */
+
+static const uint8_t request[] = {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f};
+
+static struct security *security_of(enum sslmode mode)
+{
+    struct security *security = memory_zeroed(sizeof *security);
+    struct text why;
+
+    text_init(&why, 1000);
+    security->references = 1;
+    security->to_servers = mode;
+    if (mode != SSLMODE_DISABLE)
+        security->server_context =
+            tls_context_new(&(struct tls_settings){.role = TLS_CLIENT}, &why);
+    cr_assert_eq(security->server_context == NULL, mode == SSLMODE_DISABLE, "%s",
+                 text_get(&why));
+    text_clear(&why);
+    return security;
+}
+
+/* The node, which answers so, is asked; NULL: it is not to be asked. */
+static void ask_for_tls(enum sslmode mode, const void *answer, size_t n)
+{
+    struct security *security = security_of(mode);
+
+    give_addresses(1);
+    peers[0].window = SCRIPT_ALL;
+    script_opens(&peers[0]);
+    if (answer != NULL) {
+        script_hears(&peers[0], sizeof request);
+        script_says(&peers[0], answer, n, 0);
+    }
+    open_server(1000);
+    server_secure(told.server, security, NULL);
+    security_release(security);
+    turn(loop, 3);
+    if (answer != NULL) {
+        cr_expect_eq(peers[0].n_heard, sizeof request);
+        cr_expect_eq(memcmp(peers[0].heard, request, sizeof request), 0);
+    }
+    turn(loop, 5);
+}
+
+Test(server, asks_the_node_for_tls_unless_it_is_disabled)
+{
+    ask_for_tls(SSLMODE_DISABLE, NULL, 0);
+    cr_expect_eq(told.n_open, 1);
+    cr_expect_eq(peers[0].n_heard, 0);
+}
+
+Test(server, goes_on_without_tls_where_the_node_has_none_and_that_is_allowed)
+{
+    ask_for_tls(SSLMODE_PREFER, "N", 1);
+    cr_expect_eq(told.n_open, 1);
+    cr_expect_eq(told.server->state, SERVER_OPEN);
+    cr_expect_not(told.server->stream.wants_bytes, "as of any new stream");
+    cr_expect_not(deadline_is_armed(&told.server->deadline));
+}
+
+Test(server, does_not_go_on_without_tls_where_it_is_demanded)
+{
+    ask_for_tls(SSLMODE_REQUIRE, "N", 1);
+    cr_expect_eq(told.n_open, 0);
+    cr_expect_eq(told.n_unreachable, 1);
+    cr_expect_eq(told.why, STREAM_TLS_FAILED);
+    cr_expect_not_null(strstr(told.tls_why, "server_tls_sslmode"));
+}
+
+/* CVE-2021-23222: what was not encrypted must not pass for such. */
+Test(server, takes_no_bytes_behind_the_nodes_answer)
+{
+    static const char *const answers[] = {"S\x16", "SZ", "NZ", "X",
+                                          "Sxxxxxxxxxxxxxxxxxxxxx"};
+
+    for (unsigned i = 0; i < COUNT_OF(answers); i++) {
+        told.n_unreachable = 0;
+        told.tls_why = NULL;
+        ask_for_tls(SSLMODE_PREFER, answers[i], strlen(answers[i]));
+        cr_expect_eq(told.n_open, 0);
+        cr_expect_eq(told.n_unreachable, 1, "%s", answers[i]);
+        cr_expect_eq(told.why, STREAM_TLS_FAILED);
+        cr_expect_not_null(told.tls_why);
+        script_clear(&peers[0]);
+        peers[0] = (struct script_peer){0};
+    }
+}
+
+Test(server, takes_an_error_for_a_node_that_cannot_serve)
+{
+    ask_for_tls(SSLMODE_REQUIRE, "Etoo many", 9);
+    cr_expect_eq(told.n_unreachable, 1);
+    cr_expect_eq(told.why, STREAM_REFUSED);
+}
+
+Test(server, tells_why_a_handshake_has_failed)
+{
+    struct security *security = security_of(SSLMODE_PREFER);
+
+    give_addresses(2);
+    peers[0].window = SCRIPT_ALL;
+    script_opens(&peers[0]);
+    script_hears(&peers[0], sizeof request);
+    script_says(&peers[0], "S", 1, 0);
+    script_hears(&peers[0], sizeof request + 100);
+    script_says(&peers[0], "this is no record of TLS", 24, 0);
+    open_server(1000);
+    server_secure(told.server, security, NULL);
+    security_release(security);
+    cr_expect(loop_until(loop, &told.is_over, 5000));
+    cr_expect_eq(told.n_unreachable, 1, "nor is it tried at another address");
+    cr_expect_eq(told.why, STREAM_TLS_FAILED);
+    cr_expect_not_null(told.tls_why);
+}
+
+Test(server, tries_another_address_when_the_node_leaves_in_the_handshake)
+{
+    struct security *security = security_of(SSLMODE_PREFER);
+
+    give_addresses(2);
+    for (unsigned i = 0; i < 2; i++) {
+        peers[i].window = SCRIPT_ALL;
+        script_opens(&peers[i]);
+        script_hears(&peers[i], sizeof request);
+        script_says(&peers[i], i == 0 ? "S" : "N", 1, 0);
+    }
+    script_hears(&peers[0], sizeof request + 100);
+    script_ends(&peers[0]);
+    open_server(1000);
+    server_secure(told.server, security, NULL);
+    security_release(security);
+    cr_expect(loop_until(loop, &told.is_over, 5000));
+    cr_expect_eq(told.n_open, 1);
+    cr_expect(peers[0].was_closed);
+}
+
+Test(server, gives_a_silent_node_no_more_time_for_tls_than_for_connecting)
+{
+    struct security *security = security_of(SSLMODE_PREFER);
+
+    give_addresses(1);
+    peers[0].window = SCRIPT_ALL;
+    script_opens(&peers[0]);
+    open_server(50);
+    server_secure(told.server, security, NULL);
+    security_release(security);
+    turn(loop, 3);
+    cr_expect_eq(told.server->state, SERVER_ASKING);
+    cr_expect(loop_until(loop, &told.is_over, 5000));
+    cr_expect_eq(told.n_unreachable, 1);
+    cr_expect_eq(told.why, STREAM_UNREACHABLE);
+}
+
 Test(server, outlives_the_topology_that_it_was_opened_by)
 {
     struct node_load *load = node_load_hold(node->load);
@@ -233,6 +389,8 @@ Test(server, is_not_opened_to_a_node_without_an_address, .signal = SIGABRT)
 Test(server, names_its_states)
 {
     cr_expect_str_eq(server_state_name(SERVER_CONNECTING), "CONNECTING");
+    cr_expect_str_eq(server_state_name(SERVER_ASKING), "ASKING");
+    cr_expect_str_eq(server_state_name(SERVER_SECURING), "SECURING");
     cr_expect_str_eq(server_state_name(SERVER_OPEN), "OPEN");
     cr_expect_str_eq(server_state_name(SERVER_CLOSING), "CLOSING");
 }

@@ -128,7 +128,7 @@ static bool configure(struct doors *of, const char *const *listeners, size_t n,
         filled[i] = fill_in(listeners[i]);
     config = config_of(filled, n);
     text_init(&said, 1000);
-    ok = doors_configure(of, config, &said);
+    ok = doors_configure(of, config, NULL, &said);
     snprintf(errors, 1024, "%s", text_get(&said));
     config_release(config);
     text_clear(&said);
@@ -455,7 +455,7 @@ static void configure_once(void *unused)
     doors_init(&some, loop, on_client, on_accept_failed, &came);
     text_init(&said, 1000);
     memory_fail_at = nth;
-    ok = doors_configure(&some, config, &said);
+    ok = doors_configure(&some, config, NULL, &said);
     nth = memory_fail_at;
     memory_fail_at = 0;
     cr_expect_eq(some.open.n, ok ? 1 : 0);

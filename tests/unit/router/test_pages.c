@@ -120,7 +120,7 @@ static void load(void)
               address_port(&free_one), address_port(&address));
     config = config_load_text("test", text_get(&ini), &errors);
     cr_assert_not_null(config, "%s", text_get(&errors));
-    cr_assert(doors_configure(&doors, config, &errors), "%s", text_get(&errors));
+    cr_assert(doors_configure(&doors, config, NULL, &errors), "%s", text_get(&errors));
     cr_assert(pages_configure(pages, &config->stats, 5, &errors), "%s",
               text_get(&errors));
     text_clear(&ini);

@@ -105,9 +105,11 @@ static bool key_is_known(void)
 {
     struct cancel_key wanted = {.process_id = 4711, .length = 4};
     uint32_t node_id;
+    void *client;
 
     memcpy(wanted.secret, key, 4);
-    return cancel_keys_find(worker()->cancel_keys, &wanted, &node_id) && node_id == 1;
+    return cancel_keys_find(worker()->cancel_keys, &wanted, &node_id, &client) &&
+           client == NULL && node_id == 1;
 }
 
 static unsigned n_sessions(unsigned node)

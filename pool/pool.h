@@ -1,0 +1,196 @@
+/* pool/pool.h - a worker's share of the pools: its servers, and its clients that wait.
+ *
+ *   pool_take()   an idle server, or a place in the line of all workers (struct need)
+ *                 --> on_lent(), when one has come free or was opened
+ *   pool_give()   the lease is over
+ *
+ * How many servers there may be and whose turn it is says the ledger, for all workers.
+ *
+ * Thread: a struct pools and all in it belong to one worker; between workers go the
+ * ledger's notices, through mailboxes of the pools' own.
+ */
+#ifndef POOL_POOL_H
+#define POOL_POOL_H
+
+#include "core/mailbox.h"
+#include "health/topology.h"
+#include "pool/account.h"
+#include "pool/counts.h"
+#include "pool/guests.h"
+#include "pool/pooled.h"
+
+/* More workers than config/keys.def allows cannot be. */
+#define POOLS_WORKERS_MAX 64u
+
+struct pools;
+
+/* What a pool is to do, as configured. */
+struct pool_terms {
+    enum listener_role role;
+    uint64_t connect_timeout_ms;
+    uint64_t retry_ms;          /* after a login that failed */
+    uint64_t lifetime_ms;       /* of a server; 0 = for ever */
+    uint64_t idle_ms;           /* 0 = for ever */
+    uint64_t handover_after_ns; /* who has waited longer elsewhere by this comes first */
+    unsigned max_node_connections;
+    uint64_t forget_after_ms; /* without clients and servers; 0 = never */
+    unsigned min_pool_size;
+    uint64_t reserve_after_ms; /* who has waited as long may use it; 0 = nobody */
+    uint64_t check_delay_ms;   /* who was not used for as long is checked first */
+    enum pool_mode mode;       /* for views: the one under which a client came last */
+    bool takes_first_node;     /* as long as it can be had, else the nodes take turns */
+    bool takes_turns;   /* of idle servers the one used longest ago is lent first */
+    bool resets_always; /* also in transaction pooling */
+};
+
+/* Strings of a pool; "" = none. */
+struct pool_texts {
+    const char *cluster; /* where its servers are */
+    const char *reset_query;
+    const char *check_query;
+    const char *connect_query;
+};
+
+struct pool {
+    struct link in_pools;
+    struct pools *pools;
+    struct account *account; /* held */
+    struct pool_terms terms;
+    char *cluster;
+    char *reset_query;
+    char *check_query;
+    char *connect_query;
+    struct login_identity identity;
+    struct scram_keys keys;
+    struct list branches; /* struct pool_branch */
+    struct list idle;     /* servers, the one used last first */
+    struct list busy;     /* all others */
+    struct list needs;    /* clients that wait */
+    struct list old_texts;
+    uint32_t number; /* grows from one pool to the next in the list */
+    unsigned n_clients;
+    unsigned n_awaited; /* needs, and closed servers with a cancel request under way */
+    struct list guests; /* of the clients, their users */
+    struct pool_counts counts;
+    uint64_t used_at_ms;
+    uint64_t mean_lease_ns; /* of the last ones */
+    char why[160];          /* the last login has failed; "" = it has not */
+};
+
+/* A client that waits for a server. */
+struct need {
+    struct ledger_waiter waiter;
+    struct link in_pool;
+    struct pool *pool;
+    struct pool_branch *branch; /* NULL: there is no node for it now */
+    void *client;               /* NULL: it needs none any more */
+    struct deferred end;
+    bool has_asked_reserve;
+    bool is_told; /* its client, that it waits */
+};
+
+/* At a client that has a server, now and then. */
+struct pool_look {
+    uint64_t query_ms;       /* since the server answered last, 0 = it does not work */
+    uint64_t idle_ms;        /* the same of a client in its transaction */
+    uint64_t transaction_ms; /* 0 = it is in none */
+};
+
+struct pools_events {
+    /* A client that has waited gets a server; `need` is over. */
+    void (*on_lent)(void *client, struct pooled *server);
+    /* It gets none: the node refuses the login. `need` is over. */
+    void (*on_refused)(void *client, const char *sqlstate, const char *why);
+    /* The server that the client has is doomed; the client may be closed by this. */
+    void (*on_doomed)(void *client);
+    /* The client has a server; it may be closed by this. */
+    void (*on_look)(void *client, const struct pool_look *look);
+    /* The client waits; true: it need not be told again. */
+    bool (*on_long_wait)(void *client, uint64_t waited_ms);
+    /* Something that the health checks should know. */
+    void (*on_evidence)(void *arg, uint32_t node_id);
+};
+
+struct pools {
+    struct loop *loop;
+    struct mailbox *mailbox;
+    struct pools **all; /* by worker */
+    struct accounts *accounts;
+    struct ledger *ledger;
+    const struct pools_events *events;
+    void *arg;
+    struct topology *topology; /* held */
+    struct pooled_home home;
+    struct tcp_settings tcp;
+    struct list memories; /* of TLS with nodes: security_memory() */
+    struct list pools;
+    ev_timer upkeep;
+    bool is_closed; /* pools_close() was called */
+    unsigned worker, n_workers;
+    uint32_t turn;
+    uint32_t n_made;         /* pools, ever */
+    uint64_t n_servers_made; /* likewise */
+};
+
+/* False when memory is out. `connections` is the worker's slab of struct server. */
+bool pools_init(struct pools *pools, struct loop *loop, unsigned worker,
+                unsigned n_workers, struct pools **all, struct accounts *accounts,
+                struct ledger *ledger, struct slab *connections,
+                const struct pools_events *events, void *arg) MUST_CHECK;
+/* Closes every server: no client has one or waits. On the worker's thread. */
+void pools_close(struct pools *pools);
+/* When all threads have ended and the mailboxes are empty. A zeroed one is fine. */
+void pools_clear(struct pools *pools);
+void pools_set_topology(struct pools *pools, struct topology *topology);
+
+/* How servers are opened from now on; those that were opened in another way serve their
+ * clients and close. */
+void pools_set_security(struct pools *pools, struct security *security);
+
+/* The worker's share of an account's pool, made when there is none. Takes over the
+ * account's reference. NULL when memory is out. */
+struct pool *pools_find(struct pools *pools, struct account *account,
+                        const struct pool_terms *terms,
+                        const struct pool_texts *texts) MUST_CHECK;
+/* Tells other workers what a call of the ledger wants them told. */
+void pools_post(struct pools *pools, struct ledger_todo *todo);
+
+enum pool_answer { POOL_LENT, POOL_WAITS, POOL_NO_MEMORY };
+/* What a lent server is to be asked before the client's first word; NULL: nothing. */
+const char *pool_check_query(struct pooled *server);
+/* For a client that needs a server now: `*server`, lent to nobody yet, or `*need`. */
+enum pool_answer pool_take(struct pool *pool, void *client, struct pooled **server,
+                           struct need **need) MUST_CHECK;
+/* The client waits no longer. */
+void pool_forget(struct need *need);
+/* A lease is over; `is_reset`: with the reset query. */
+void pool_give(struct pooled *server, bool is_reset);
+/* Its node has lost the role: after this lease it is not lent any more. */
+bool pool_is_doomed(struct pooled *server);
+/* A cancel request is aimed at a lent server, and then PostgreSQL is done with it:
+ * in between it is lent to nobody else. */
+void pool_aim(struct pooled *server);
+void pool_aimed(struct pooled *server);
+/* A client has logged in to the pool; NULL when memory is out. */
+struct guest *pool_enter(struct pool *pool, const char *user) MUST_CHECK;
+void pool_leave(struct pool *pool, struct guest *guest);
+
+/* What views show of a pool's servers. */
+struct pool_survey {
+    unsigned n_active, n_idle, n_testing, n_opening;
+    unsigned n_aimed_at;      /* at rest, but cancel requests are still aimed at them */
+    unsigned n_cancels;       /* such requests, at any of them */
+    uint64_t longest_wait_ns; /* of a client */
+};
+void pool_survey(const struct pool *pool, struct pool_survey *survey);
+/* The server with the next higher id; NULL behind the last. `*is_doomed`: it is closed as
+ * soon as it is at rest. */
+const struct pooled *pool_next_server(const struct pool *pool, uint64_t after_id,
+                                      bool *is_doomed);
+/* The pool with the lowest number that is at least this; NULL behind the last. */
+struct pool *pools_at(const struct pools *pools, uint32_t number);
+/* Why a client waits, for its refusal: which limit, or what the last login ended with.
+ * NULL: there is no node. */
+const char *pool_why_waiting(const struct need *need);
+
+#endif

@@ -1,0 +1,854 @@
+#include "pool/pooled.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/memory.h"
+#include "core/stream_tls.h"
+#include "wire/error.h"
+
+/* When the node could be reached, but not as it has to be:
+ * invalid_authorization_specification. */
+#define CODE_OF_OURS "28000"
+
+#define BIT(name) (1u << POOLED_##name)
+
+static const struct {
+    const char *name;
+    unsigned next; /* set of the states that this one may become */
+} states[POOLED_STATE_COUNT] = {
+#define X(state, becomes) [POOLED_##state] = {.name = #state, .next = becomes},
+    POOLED_STATES(X, BIT)
+#undef X
+};
+
+static const struct stream_events stream_events;
+static void drop_luggage(struct pooled *server);
+static const struct server_events connecting_events;
+static const struct login_events login_events;
+
+const char *pooled_state_name(enum pooled_state state)
+{
+    return states[state].name;
+}
+
+static void enter(struct pooled *server, enum pooled_state next)
+{
+    REQUIRE(states[server->state].next & (1u << next));
+    server->state = next;
+}
+
+static struct loop *loop_of(const struct pooled *server)
+{
+    return server->connection->stream.loop;
+}
+
+static void lose(struct pooled *server, const char *sqlstate, const char *why)
+{
+    translation_end(&server->translation);
+    if (server->state == POOLED_TUNING)
+        server->lease->on_unfit(server);
+    else if (server->lease != NULL)
+        server->lease->on_lost(server, why);
+    server->events->on_lost(server, sqlstate, why);
+}
+
+/* ---- opening ------------------------------------------------------------------------
+ */
+
+static void on_open_timeout(struct deadline *deadline)
+{
+    lose(CONTAINER_OF(deadline, struct pooled, deadline), "",
+         "the login at the node took too long");
+}
+
+bool pooled_open(struct pooled *server, const struct pooled_home *home,
+                 struct topology *topology, const struct topology_node *node,
+                 const struct login_identity *identity,
+                 const struct tcp_settings *settings, uint64_t timeout_ms,
+                 const struct pooled_events *events, void *owner)
+{
+    server->events = events;
+    server->owner = owner;
+    server->identity = identity;
+    server->home = home;
+    server->node_id = node->id;
+    server->opened_at_ms = loop_now_ms(home->loop);
+    server->connection = server_open(home->connections, home->loop, topology, node,
+                                     timeout_ms, settings, &connecting_events, server);
+    if (server->connection == NULL)
+        return false;
+    if (home->security != NULL) {
+        server->generation = home->security->generation;
+        server_secure(server->connection, home->security,
+                      security_memory(home->memories, node->id));
+    }
+    return true;
+}
+
+/* The login is bound to the certificate that the node has shown, if it has. */
+static bool bind_login(const struct pooled *server)
+{
+    const struct stream *stream = &server->connection->stream;
+    X509 *certificate =
+        stream_is_tls(stream) ? stream_tls_peer_certificate(stream) : NULL;
+    struct channel_binding binding;
+
+    if (certificate == NULL)
+        return true;
+    if (!certificate_binding(certificate, &binding))
+        return false;
+    login_run_bind(server->login, &binding);
+    return true;
+}
+
+static void on_connected(struct server *connection)
+{
+    struct pooled *server = connection->owner;
+
+    enter(server, POOLED_LOGIN);
+    connection->stream.events = &stream_events;
+    connection->stream.owner = server;
+    if (connection->connect_timeout_ms > 0)
+        deadline_arm(loop_of(server), &server->deadline, connection->connect_timeout_ms,
+                     on_open_timeout);
+    server->login =
+        login_run_new(loop_of(server), server->identity, &login_events, server);
+    if (server->login == NULL || !bind_login(server))
+        lose(server, "", "out of memory");
+    else
+        stream_want(&connection->stream, true);
+}
+
+static void on_unreachable(struct server *connection, enum stream_failure why)
+{
+    struct pooled *server = connection->owner;
+
+    if (why != STREAM_TLS_FAILED) {
+        lose(server, "", stream_failure_text(why));
+        return;
+    }
+    /* Not before somebody changes the settings, here or there. */
+    snprintf(server->why, sizeof server->why, "TLS with the node: %s",
+             connection->tls_why);
+    lose(server, CODE_OF_OURS, server->why);
+}
+
+static const struct server_events connecting_events = {
+    .on_open = on_connected,
+    .on_unreachable = on_unreachable,
+};
+
+/* ---- what we say by ourselves -------------------------------------------------------
+ */
+
+/* False when memory is out. */
+static bool send_bytes(struct pooled *server, const uint8_t *bytes, size_t n)
+{
+    struct buffer *buffer = buffer_take(loop_of(server)->pond);
+
+    if (buffer == NULL || !buffer_add(buffer, bytes, (uint32_t)n)) {
+        buffer_give(buffer);
+        return false;
+    }
+    (void)pooled_send(server, buffer);
+    return true;
+}
+
+static bool say(struct pooled *server, const uint8_t *bytes, size_t n)
+{
+    return n > 0 && pooled_forward(server, bytes[0]) == FLOW_GOES_ON &&
+           send_bytes(server, bytes, n);
+}
+
+static void on_login_send(void *arg, const uint8_t *bytes, size_t n)
+{
+    (void)send_bytes(arg, bytes, n); /* else the login runs into its deadline */
+}
+
+static void on_login_failed(void *arg)
+{
+    struct pooled *server = arg;
+    char sqlstate[sizeof "28000"], why[sizeof server->why];
+
+    /* Copies: the run goes with the server. */
+    snprintf(sqlstate, sizeof sqlstate, "%s", login_run_sqlstate(server->login));
+    snprintf(why, sizeof why, "%s", login_run_why(server->login));
+    lose(server, sqlstate, why);
+}
+
+static const struct login_events login_events = {
+    .on_send = on_login_send,
+    .on_failed = on_login_failed,
+};
+
+/* ---- lending, taking back -----------------------------------------------------------
+ */
+
+/* True: nothing is to be said first. */
+static bool tune(struct pooled *server, struct parameter_set *wanted)
+{
+    uint8_t header[MESSAGE_HEADER_BYTES] = {'Q'};
+    struct buffer *buffer;
+    struct text query;
+    bool ok;
+
+    text_init(&query, BUFFER_BYTES - MESSAGE_HEADER_BYTES - 1);
+    parameters_add_change(server->parameters, wanted, &query);
+    if (query.length == 0 && !query.overflowed)
+        return true;
+    buffer = buffer_take(loop_of(server)->pond);
+    wire_write_u32(header + 1, (uint32_t)query.length + 5);
+    ok = !query.overflowed && buffer != NULL &&
+         buffer_add(buffer, header, sizeof header) &&
+         buffer_add(buffer, text_get(&query), (uint32_t)query.length + 1) &&
+         pooled_forward(server, 'Q') == FLOW_GOES_ON;
+    text_clear(&query);
+    if (ok)
+        (void)pooled_send(server, buffer);
+    else
+        buffer_give(buffer);
+    server->has_erred = !ok;
+    snprintf(server->why, sizeof server->why, "the session's parameters are too many");
+    server->untuned = server->parameters;
+    server->parameters = parameters_hold(wanted);
+    return false;
+}
+
+/* What was said to tune it was answered: all of it holds, or nothing. */
+static void settle_tuning(struct pooled *server)
+{
+    struct parameter_set *given_up =
+        server->has_erred ? server->parameters : server->untuned;
+
+    if (server->has_erred)
+        server->parameters = server->untuned;
+    server->untuned = NULL;
+    parameters_release(given_up);
+}
+
+static void end_tuning(struct pooled *server)
+{
+    settle_tuning(server);
+    enter(server, POOLED_ACTIVE);
+    if (server->has_erred)
+        server->lease->on_untunable(server, server->why);
+    else
+        server->lease->on_tuned(server);
+}
+
+/* Its answer is followed by tuning. */
+static bool check(struct pooled *server, const char *query, struct parameter_set *wanted)
+{
+    uint8_t bytes[1024];
+
+    server->wanted = parameters_hold(wanted);
+    enter(server, POOLED_TUNING);
+    if (!say(server, bytes, message_write_string('Q', query, bytes, sizeof bytes)))
+        lose(server, "", "server_check_query is too long");
+    return false;
+}
+
+/* It has answered: is it fit? */
+static void end_check(struct pooled *server)
+{
+    struct parameter_set *wanted = server->wanted;
+
+    server->wanted = NULL;
+    if (server->has_erred) {
+        lose(server, "", server->why);
+    } else if (wanted == server->parameters || tune(server, wanted)) {
+        enter(server, POOLED_ACTIVE);
+        server->lease->on_tuned(server);
+    } else if (server->has_erred) {
+        end_tuning(server);
+    }
+    parameters_release(wanted);
+}
+
+bool pooled_lend(struct pooled *server, const struct lease_events *lease, void *client,
+                 struct parameter_set *wanted, const char *check_query)
+{
+    server->lease = lease;
+    server->client = client;
+    server->lent_at_ns = loop_of(server)->now_ns;
+    server->was_handed = false;
+    server->has_erred = false;
+    if (check_query != NULL)
+        return check(server, check_query, wanted);
+    if (wanted == server->parameters || tune(server, wanted)) {
+        enter(server, POOLED_ACTIVE);
+        return true;
+    }
+    enter(server, POOLED_TUNING);
+    if (server->has_erred)
+        end_tuning(server);
+    return false;
+}
+
+/* After a reset query the server has the parameters that it reports, and no others. False
+ * when that has failed, or memory is out. */
+static bool forget_parameters(struct pooled *server)
+{
+    struct parameter_set *left;
+
+    if (server->untuned != NULL)
+        settle_tuning(server);
+    parameters_release(server->wanted); /* it was being checked */
+    server->wanted = NULL;
+    if (!server->was_reset)
+        return true;
+    if (server->has_erred)
+        return false; /* nobody knows what is left in it */
+    left = parameters_like(server->parameters, server->defaults);
+    if (left == NULL)
+        return false;
+    parameters_release(server->parameters);
+    server->parameters = left;
+    return true;
+}
+
+/* One step towards rest: false when none is left that helps. */
+static bool clean(struct pooled *server)
+{
+    uint8_t bytes[1024];
+
+    switch (flow_need(&server->flow)) {
+    case FLOW_NEEDS_ANSWERS:
+        return true;
+    case FLOW_NEEDS_COPY_FAIL:
+        return say(server, bytes,
+                   message_write_string('f', "the client has left", bytes,
+                                        sizeof bytes)) &&
+               clean(server);
+    case FLOW_NEEDS_SYNC:
+        return say(server, bytes, message_write_empty('S', bytes, sizeof bytes));
+    case FLOW_NEEDS_ROLLBACK:
+        return say(server, bytes,
+                   message_write_string('Q', "ROLLBACK", bytes, sizeof bytes));
+    case FLOW_NEEDS_CLOSE:
+        return false;
+    case FLOW_NEEDS_NOTHING:
+        break;
+    }
+    if (server->reset_query != NULL) {
+        const char *query = server->reset_query;
+
+        if (server->untuned != NULL)
+            settle_tuning(server);
+        server->reset_query = NULL;
+        server->has_erred = false;
+        return say(server, bytes, message_write_string('Q', query, bytes, sizeof bytes));
+    }
+    if (!forget_parameters(server))
+        return false;
+    deadline_cancel(&server->deadline);
+    enter(server, POOLED_IDLE);
+    return true;
+}
+
+static void on_cleaning_timeout(struct deadline *deadline)
+{
+    lose(CONTAINER_OF(deadline, struct pooled, deadline), "",
+         "it could not be brought to rest in time");
+}
+
+/* False when it is lost by this. */
+static bool begin_cleaning(struct pooled *server, const char *query, bool is_reset)
+{
+    enter(server, POOLED_CLEANING);
+    server->reset_query = query;
+    server->was_reset = is_reset;
+    if (clean(server))
+        return true;
+    lose(server, "", "it could not be brought to rest");
+    return false;
+}
+
+bool pooled_take_back(struct pooled *server, const char *reset_query, uint64_t timeout_ms)
+{
+    translation_end(&server->translation);
+    server->lease = NULL;
+    server->client = NULL;
+    server->used_at_ms = loop_now_ms(loop_of(server));
+    pooled_want(server, true);
+    if (reset_query == NULL && pooled_is_at_rest(server)) {
+        enter(server, POOLED_IDLE);
+        return true;
+    }
+    if (timeout_ms > 0)
+        deadline_arm(loop_of(server), &server->deadline, timeout_ms, on_cleaning_timeout);
+    (void)begin_cleaning(server, reset_query, reset_query != NULL);
+    return false;
+}
+
+void pooled_close(struct pooled *server)
+{
+    uint8_t bytes[MESSAGE_HEADER_BYTES];
+
+    if (server->state == POOLED_CLOSING)
+        return;
+    if (server->state == POOLED_IDLE && stream_is_open(&server->connection->stream))
+        (void)send_bytes(server, bytes, message_write_empty('X', bytes, sizeof bytes));
+    enter(server, POOLED_CLOSING);
+    deadline_cancel(&server->deadline);
+    login_run_free(server->login);
+    server->login = NULL;
+    buffer_give(server->kept);
+    server->kept = NULL;
+    translation_clear(&server->translation);
+    parameters_release(server->parameters);
+    parameters_release(server->untuned);
+    parameters_release(server->wanted);
+    parameters_release(server->defaults);
+    server->parameters = server->untuned = server->defaults = server->wanted = NULL;
+    if (server->connection != NULL)
+        server_close(server->connection, false);
+    server->connection = NULL;
+    drop_luggage(server);
+}
+
+/* ---- what the server says -----------------------------------------------------------
+ */
+
+static bool on_parameter(struct pooled *server, const struct message_view *message)
+{
+    const char *name, *value;
+    struct parameter_set *next;
+
+    if (!message_read_parameter(message->body, message->length, &name, &value))
+        return false;
+    if (!parameters_follows(name))
+        return true;
+    next = parameters_with(server->parameters, name, value);
+    if (next == NULL)
+        return false;
+    parameters_release(server->parameters);
+    server->parameters = next;
+    if (server->state == POOLED_ACTIVE)
+        server->lease->on_parameters(server);
+    return true;
+}
+
+static void note_error(struct pooled *server, const struct message_view *message)
+{
+    struct error_fields error;
+
+    if (server->has_erred || server->state == POOLED_ACTIVE)
+        return;
+    server->has_erred = true;
+    error_read(message->body, message->n, &error);
+    snprintf(server->why, sizeof server->why, "%s", error.text);
+}
+
+/* Feeds one message to the flow; false when it makes no sense. */
+static bool see(struct pooled *server, const struct message_view *message)
+{
+    char status;
+
+    if (message->type == 'S' && !on_parameter(server, message))
+        return false;
+    if (message->type == 'E')
+        note_error(server, message);
+    if (message->type != 'Z')
+        return flow_see(&server->flow, message->type) != FLOW_CONFUSED;
+    if (!message_read_ready(message->body, message->length, &status) ||
+        flow_see_ready(&server->flow, status) == FLOW_CONFUSED)
+        return false;
+    if (server->state == POOLED_ACTIVE)
+        server->lease->on_ready(server, status == 'I');
+    return true;
+}
+
+/* The same, and what it means for prepared statements. */
+static bool see_all(struct pooled *server, const struct message_view *message,
+                    struct edit *edit)
+{
+    uint32_t n_answered = server->flow.n_answered;
+    size_t at = (size_t)(message->body - edit->bytes), end = at + message->n;
+
+    if (!see(server, message))
+        return false;
+    if (message->type == 'C')
+        translation_see_tag(&server->translation, message->body, message->n);
+    if (message->type == 'E')
+        translation_see_error(&server->translation, message->body, message->n);
+    switch (
+        translation_see(&server->translation, &server->flow, n_answered, message->type)) {
+    case SIGHT_PASSES:
+        break;
+    case SIGHT_IS_OURS:
+        edit_cut(edit, at - MESSAGE_HEADER_BYTES, end);
+        break;
+    case SIGHT_IS_DEALLOCATE:
+        edit_cut(edit, at - MESSAGE_HEADER_BYTES, end);
+        edit_insert(edit, end, translation_deallocated, TRANSLATION_DEALLOCATED_BYTES);
+        break;
+    case SIGHT_CONFUSED:
+        return false;
+    }
+    return true;
+}
+
+/* Of which it must be known what it says before any of it passes. */
+static bool must_be_whole(const struct message_view *message)
+{
+    return message->type == 'Z' || message->type == 'S' ||
+           (message->type == 'C' && message->length < TRANSLATION_TAG_MAX);
+}
+
+/* Follows the messages in a piece of what the server says. `*n_used` is how far; what is
+ * behind that is the begin of a message that is not here in whole. False when it is not
+ * PostgreSQL's protocol, or answers nothing. */
+static bool follow(struct pooled *server, const uint8_t *bytes, size_t n, size_t *n_used,
+                   struct edit *edit)
+{
+    struct message_walk walk;
+    struct message_view message = {0};
+
+    message_walk_begin(&walk, &server->home->rules, bytes, n, &server->n_left);
+    for (;;) {
+        if (server->translation.n_notes > 0 && server->n_left == 0)
+            translation_catch_up(&server->translation, &server->flow, edit,
+                                 n - message_walk_rest(&walk));
+        switch (message_walk_next(&walk, &message)) {
+        case MESSAGE_WHOLE:
+            if (!see_all(server, &message, edit))
+                return false;
+            break;
+        case MESSAGE_BEGUN:
+            if (must_be_whole(&message)) {
+                *n_used = n - message_walk_rest(&walk);
+                return true;
+            }
+            if (!see_all(server, &message, edit))
+                return false;
+            server->n_left = message_walk_stream(&walk, &message);
+            break;
+        case MESSAGE_CUT:
+        case MESSAGE_NONE:
+            *n_used = n - message_walk_rest(&walk);
+            return true;
+        case MESSAGE_UNKNOWN:
+        case MESSAGE_TOO_SHORT:
+        case MESSAGE_TOO_LONG:
+            return false;
+        }
+    }
+}
+
+/* What was kept of the last piece goes before this one. */
+static bool join_tail(struct pooled *server, struct buffer *bytes)
+{
+    uint8_t n = server->n_tail;
+
+    server->n_tail = 0;
+    return n == 0 || buffer_prepend(bytes, server->tail, n);
+}
+
+/* False when memory is out, or no message that is read in whole is so long. */
+static bool keep_tail(struct pooled *server, struct buffer *bytes, size_t n_used)
+{
+    uint32_t n = buffer_unread(bytes) - (uint32_t)n_used;
+
+    bytes->end -= n;
+    if (n <= sizeof server->tail) {
+        server->n_tail = (uint8_t)n;
+        memcpy(server->tail, bytes->bytes + bytes->end, n);
+        return true;
+    }
+    server->kept = buffer_take(loop_of(server)->pond);
+    return server->kept != NULL &&
+           buffer_add(server->kept, bytes->bytes + bytes->end, n) &&
+           buffer_room(server->kept) > 0;
+}
+
+static void pass_chain(struct pooled *server, struct buffer *first)
+{
+    struct buffer *next;
+
+    for (; first != NULL; first = next) {
+        next = first->next;
+        first->next = NULL;
+        server->lease->on_bytes(server, first);
+    }
+}
+
+bool pooled_flush(struct pooled *server)
+{
+    struct edit edit = edit_begin(loop_of(server)->pond, (const uint8_t *)"");
+
+    if (server->n_left > 0 || !translation_is_due(&server->translation, &server->flow))
+        return true; /* what the server says next brings it */
+    translation_catch_up(&server->translation, &server->flow, &edit, 0);
+    if (!edit_end(&edit, 0))
+        return false;
+    pass_chain(server, edit.first);
+    return true;
+}
+
+/* A piece of what the server has said, as the edit has it. */
+static void pass_on(struct pooled *server, struct buffer *bytes, const struct edit *edit)
+{
+    if (!edit->is_changed && buffer_unread(bytes) > 0) {
+        server->lease->on_bytes(server, bytes);
+    } else {
+        buffer_give(bytes);
+        pass_chain(server, edit->first);
+    }
+    if (server->state != POOLED_ACTIVE)
+        return;
+    if (pooled_is_at_rest(server)) {
+        server->n_rests++;
+        server->lease->on_rest(server);
+    } else {
+        server->lease->on_answered(server);
+    }
+}
+
+/* Those of the welcome that are followed; NULL when memory is out. */
+static struct parameter_set *read_parameters(struct pooled *server,
+                                             const struct login_welcome *welcome)
+{
+    struct parameter_set *set = parameters_none(server->home->parameters);
+    struct message_walk walk;
+    struct message_view message = {0};
+    uint32_t n_left = 0;
+
+    message_walk_begin(&walk, &server->home->rules,
+                       (const uint8_t *)text_get(&welcome->parameters),
+                       welcome->parameters.length, &n_left);
+    while (set != NULL && message_walk_next(&walk, &message) == MESSAGE_WHOLE) {
+        const char *name, *value;
+        struct parameter_set *next;
+
+        if (!message_read_parameter(message.body, message.length, &name, &value) ||
+            !parameters_follows(name))
+            continue;
+        next = parameters_with(set, name, value);
+        parameters_release(set);
+        set = next;
+    }
+    return set;
+}
+
+static void on_login_bytes(struct pooled *server, struct buffer *bytes)
+{
+    struct login_run *login = server->login;
+
+    switch (login_run_read(login, bytes)) {
+    case LOGIN_RUN_GOES_ON:
+        return;
+    case LOGIN_RUN_FAILED:
+        on_login_failed(server);
+        return;
+    case LOGIN_RUN_DONE:
+        break;
+    }
+    server->login = NULL;
+    server->key = login_run_welcome(login)->key;
+    server->parameters = read_parameters(server, login_run_welcome(login));
+    if (server->parameters == NULL) {
+        lose(server, "", "out of memory");
+        login_run_free(login);
+        return;
+    }
+    server->defaults = parameters_hold(server->parameters);
+    server->used_at_ms = loop_now_ms(loop_of(server));
+    if (*server->identity->connect_query == '\0') {
+        deadline_cancel(&server->deadline);
+        enter(server, POOLED_IDLE);
+    }
+    if (server->state == POOLED_IDLE ||
+        begin_cleaning(server, server->identity->connect_query, true))
+        server->events->on_open(server, login_run_welcome(login));
+    login_run_free(login);
+}
+
+/* A piece of what the server says, at any time after the login. */
+static void take(struct pooled *server, struct buffer *bytes)
+{
+    struct edit edit;
+    size_t n_used;
+
+    if (!join_tail(server, bytes)) {
+        buffer_give(bytes);
+        lose(server, "", "the node says what answers nothing");
+        return;
+    }
+    edit = edit_begin(loop_of(server)->pond, bytes->bytes + bytes->begin);
+    if (!follow(server, edit.bytes, buffer_unread(bytes), &n_used, &edit) ||
+        !edit_end(&edit, n_used) || !keep_tail(server, bytes, n_used)) {
+        buffer_give(bytes);
+        edit_drop(&edit);
+        lose(server, "",
+             edit.has_failed ? "out of memory" : "the node says what answers nothing");
+        return;
+    }
+    if (server->state == POOLED_ACTIVE) {
+        pass_on(server, bytes, &edit);
+        return;
+    }
+    buffer_give(bytes);
+    edit_drop(&edit);
+    if (server->state == POOLED_TUNING && flow_is_at_rest(&server->flow)) {
+        if (server->wanted != NULL)
+            end_check(server);
+        else
+            end_tuning(server);
+    } else if (server->state == POOLED_CLEANING) {
+        if (!clean(server))
+            lose(server, "", "it could not be brought to rest");
+        else if (server->state == POOLED_IDLE)
+            server->events->on_clean(server);
+    }
+}
+
+static void on_bytes(struct stream *stream, struct buffer *bytes)
+{
+    struct pooled *server = stream->owner;
+    struct buffer *kept = server->kept;
+    uint32_t n;
+
+    if (server->state == POOLED_LOGIN) {
+        on_login_bytes(server, bytes);
+        return;
+    }
+    if (kept == NULL) {
+        take(server, bytes);
+        return;
+    }
+    n = buffer_room(kept) < buffer_unread(bytes) ? buffer_room(kept)
+                                                 : buffer_unread(bytes);
+    REQUIRE(buffer_add(kept, bytes->bytes + bytes->begin, n));
+    buffer_skip(bytes, n);
+    server->kept = NULL;
+    take(server, kept);
+    if (buffer_unread(bytes) > 0 && server->state != POOLED_CLOSING)
+        on_bytes(stream, bytes);
+    else
+        buffer_give(bytes);
+}
+
+static void on_sent(struct stream *stream)
+{
+    struct pooled *server = stream->owner;
+
+    if (server->state == POOLED_ACTIVE)
+        server->lease->on_sent(server);
+}
+
+static void on_end(struct stream *stream)
+{
+    lose(stream->owner, "", "the node closed the connection");
+}
+
+static void on_failed(struct stream *stream, enum stream_failure why)
+{
+    lose(stream->owner, "", stream_failure_text(why));
+}
+
+static void on_too_late(struct stream *stream)
+{
+    (void)stream;
+    UNREACHABLE();
+}
+
+static const struct stream_events stream_events = {
+    .on_open = on_too_late,
+    .on_bytes = on_bytes,
+    .on_sent = on_sent,
+    .on_end = on_end,
+    .on_failed = on_failed,
+};
+
+/* ---- from one worker to another -----------------------------------------------------
+ */
+
+bool pooled_may_move(const struct pooled *server)
+{
+    const struct stream *stream = &server->connection->stream;
+
+    return !server->was_handed && server->n_tail == 0 && server->n_left == 0 &&
+           server->kept == NULL && !stream_is_sending(stream) && !stream->has_ended &&
+           (!stream_is_tls(stream) || stream_tls_can_detach(stream));
+}
+
+/* False when memory is out. */
+static bool pack(struct pooled *server)
+{
+    struct pooled_luggage *luggage = &server->luggage;
+
+    luggage->parameters = parameters_pack(server->parameters);
+    luggage->defaults = parameters_pack(server->defaults);
+    parameters_release(server->parameters);
+    parameters_release(server->defaults);
+    server->parameters = server->defaults = NULL;
+    luggage->load = node_load_hold(server->connection->load);
+    server_close(server->connection, false); /* without its stream, which has gone */
+    server->connection = NULL;
+    return luggage->parameters != NULL && luggage->defaults != NULL &&
+           server->kept == NULL;
+}
+
+static void on_detached(struct stream *stream, int fd)
+{
+    struct pooled *server = stream->owner;
+
+    server->luggage.fd = fd;
+    server->luggage.ssl = server->luggage.has_tls ? stream_tls_take(stream) : NULL;
+    if (pack(server))
+        server->events->on_packed(server);
+    else
+        lose(server, "", "out of memory");
+}
+
+void pooled_move(struct pooled *server)
+{
+    enter(server, POOLED_MOVING);
+    server->luggage.has_tls = stream_is_tls(&server->connection->stream);
+    stream_detach(&server->connection->stream, on_detached);
+}
+
+/* What another worker has packed and nobody settles. */
+static void drop_luggage(struct pooled *server)
+{
+    struct pooled_luggage *luggage = &server->luggage;
+
+    if (luggage->load == NULL)
+        return;
+    if (luggage->fd >= 0) {
+        stream_tls_discard(luggage->ssl);
+        close(luggage->fd);
+    }
+    node_load_release(luggage->load);
+    parameter_parcel_free(luggage->parameters);
+    parameter_parcel_free(luggage->defaults);
+    *luggage = (struct pooled_luggage){.fd = -1};
+}
+
+bool pooled_settle(struct pooled *server, const struct pooled_home *home,
+                   const struct login_identity *identity,
+                   const struct tcp_settings *settings)
+{
+    struct pooled_luggage *luggage = &server->luggage;
+
+    server->connection =
+        server_adopt(home->connections, home->loop, luggage->fd, luggage->ssl,
+                     server->node_id, luggage->load, settings, &stream_events, server);
+    luggage->fd = -1;
+    server->home = home;
+    server->identity = identity;
+    server->parameters = parameters_unpack(home->parameters, luggage->parameters);
+    server->defaults = parameters_unpack(home->parameters, luggage->defaults);
+    luggage->parameters = luggage->defaults = NULL;
+    drop_luggage(server);
+    if (server->connection == NULL || server->parameters == NULL ||
+        server->defaults == NULL)
+        return false;
+    server->was_handed = true;
+    enter(server, POOLED_IDLE);
+    stream_want(&server->connection->stream, true);
+    return true;
+}

@@ -1,0 +1,219 @@
+/* pool/pooled.h - a server that clients share, one after the other.
+ *
+ *                             .--> TUNING --.
+ *   CONNECTING --> LOGIN --> IDLE ----------> ACTIVE --> CLEANING --> IDLE
+ *        |           |         ^---------------'  |           |
+ *        '-----------'----------------------------'-----------'------> CLOSING
+ *
+ *   CONNECTING  to its node                              pool/server.c
+ *   LOGIN       as its pool's user                       pool/login.c
+ *   IDLE        at rest, to be lent
+ *   TUNING      lent: it is given the client's session parameters
+ *   ACTIVE      lent: a client drives what is said on it
+ *   CLEANING    brought to rest after a client that left, or reset for the next one, or
+ *               told its connect query
+ *   MOVING      to another worker
+ *   CLOSING     nothing leaves it
+ *
+ * It has a slot of the ledger from before it is opened until its descriptor is closed.
+ *
+ * Thread: the worker that has it.
+ */
+#ifndef POOL_POOLED_H
+#define POOL_POOLED_H
+
+#include "pool/ledger.h"
+#include "pool/login.h"
+#include "pool/parameters.h"
+#include "pool/security.h"
+#include "pool/server.h"
+#include "pool/translation.h"
+#include "wire/flow.h"
+#include "wire/message.h"
+
+#define POOLED_STATES(X, TO) \
+    /* state      may become                       */ \
+    X(CONNECTING, TO(LOGIN) | TO(CLOSING)) \
+    X(LOGIN, TO(IDLE) | TO(CLEANING) | TO(CLOSING)) \
+    X(IDLE, TO(TUNING) | TO(ACTIVE) | TO(MOVING) | TO(CLOSING)) \
+    X(TUNING, TO(ACTIVE) | TO(CLEANING) | TO(CLOSING)) \
+    X(ACTIVE, TO(IDLE) | TO(CLEANING) | TO(CLOSING)) \
+    X(CLEANING, TO(IDLE) | TO(CLOSING)) \
+    X(MOVING, TO(IDLE) | TO(CLOSING)) \
+    X(CLOSING, 0)
+
+enum pooled_state {
+#define X(name, next) POOLED_##name,
+    POOLED_STATES(X, )
+#undef X
+        POOLED_STATE_COUNT
+};
+
+struct pooled;
+
+/* What its owner is told. */
+struct pooled_events {
+    /* It has logged in, and is IDLE, or CLEANING, if it has a connect query. */
+    void (*on_open)(struct pooled *server, const struct login_welcome *welcome);
+    /* It was CLEANING, and is IDLE. */
+    void (*on_clean)(struct pooled *server);
+    /* It was MOVING, and belongs to nobody now: see pooled_move(). */
+    void (*on_packed)(struct pooled *server);
+    /* It has ended, or cannot go on: close it. `sqlstate` is the node's, "" when it said
+     * none. While CONNECTING `evidence` tells of the node. */
+    void (*on_lost)(struct pooled *server, const char *sqlstate, const char *why);
+};
+
+/* What the client that has it is told. */
+struct lease_events {
+    /* The server is ACTIVE, after it was TUNING, and has these parameters now. */
+    void (*on_tuned)(struct pooled *server);
+    /* The node does not take the client's parameters; it is to be given back. */
+    void (*on_untunable)(struct pooled *server, const char *why);
+    /* Messages for it, or parts of such. The buffer is its own now. */
+    void (*on_bytes)(struct pooled *server, struct buffer *bytes);
+    /* All that was sent to the server has gone. */
+    void (*on_sent)(struct pooled *server);
+    /* It has answered something, and is not at rest: what had to wait may go on. */
+    void (*on_answered)(struct pooled *server);
+    /* A parameter of the session has changed: server->parameters. */
+    void (*on_parameters)(struct pooled *server);
+    /* It ended while it was TUNING, before the client's first word: take another. */
+    void (*on_unfit)(struct pooled *server);
+    /* It has said ReadyForQuery; `is_idle`: and is in no transaction. */
+    void (*on_ready)(struct pooled *server, bool is_idle);
+    /* The server is at rest, and could serve another client. */
+    void (*on_rest)(struct pooled *server);
+    /* It is gone, while ACTIVE; its owner is told after this. */
+    void (*on_lost)(struct pooled *server, const char *why);
+};
+
+/* What is left of a server's parts between two workers. */
+struct pooled_luggage {
+    int fd;
+    bool has_tls;
+    SSL *ssl;               /* NULL: without TLS */
+    struct node_load *load; /* held */
+    struct parameter_parcel *parameters;
+    struct parameter_parcel *defaults;
+};
+
+struct pooled {
+    struct server *connection; /* NULL once CLOSING */
+    const struct pooled_events *events;
+    void *owner;
+    const struct lease_events *lease; /* while TUNING or ACTIVE */
+    void *client;                     /* likewise */
+    const struct login_identity *identity;
+    struct login_run *login;          /* while LOGIN */
+    struct parameter_set *parameters; /* held; of the session; NULL before the login */
+    struct parameter_set *untuned;    /* held; while TUNING: what they were */
+    struct parameter_set *defaults;   /* held; of a session that has set nothing */
+    struct ledger_slot slot;
+    struct pooled_luggage luggage; /* while MOVING and packed: connection is NULL */
+    struct flow flow;
+    struct translation translation; /* of names of prepared statements */
+    const struct pooled_home *home;
+    const char *reset_query; /* while CLEANING: still to be sent */
+    struct link in_owner;
+    struct cancel_key key;
+    struct deadline deadline;
+    uint64_t opened_at_ms;
+    uint64_t used_at_ms;           /* the end of the last lease */
+    uint64_t lent_at_ns;           /* the begin of this one */
+    uint64_t id;                   /* of the process's servers */
+    uint64_t asked_at_ns;          /* when a client has last sent something */
+    uint64_t query_began_ns;       /* 0 = none is under way */
+    uint64_t transaction_began_ns; /* likewise */
+    struct parameter_set *wanted;  /* held; while it is checked: for the client */
+    uint32_t n_left;               /* of a message's body that is passing */
+    uint32_t n_rests; /* how often it was at rest after a lease's word; wraps around */
+    uint32_t node_id;
+    unsigned generation; /* of the security that it was opened under */
+    struct buffer *kept; /* the begin of a message that must be read in whole */
+    uint16_t n_cancels;  /* cancel requests that are aimed at it */
+    uint8_t n_tail;      /* the same, when it is as short as this */
+    uint8_t tail[BUFFER_HEADROOM];
+    enum pooled_state state;
+    bool was_handed; /* to this worker, and has not served here yet */
+    bool was_reset;  /* while CLEANING: a reset query was said */
+    bool has_erred;  /* while TUNING and CLEANING */
+    char why[160];   /* likewise: the error */
+};
+
+/* Where servers are made: of one worker. */
+struct pooled_home {
+    struct loop *loop;
+    struct slab *connections; /* of struct server */
+    struct message_rules rules;
+    struct parameter_store *parameters;
+    struct statement_store *statements;
+    struct security *security; /* held; NULL: servers are not encrypted */
+    struct list *memories;     /* of TLS with nodes: security_memory() */
+};
+
+/* Connects to the node and logs in, both within `timeout_ms` (0 = for ever). `server` is
+ * zeroed but for its slot; the identity lives as long as it. False when memory is out. */
+bool pooled_open(struct pooled *server, const struct pooled_home *home,
+                 struct topology *topology, const struct topology_node *node,
+                 const struct login_identity *identity,
+                 const struct tcp_settings *settings, uint64_t timeout_ms,
+                 const struct pooled_events *events, void *owner) MUST_CHECK;
+
+/* An IDLE one becomes the client's, with the session parameters that it wants, and after
+ * it has answered `check_query` (NULL = it is not asked). True: it is ACTIVE. False: it
+ * is TUNING first; on_tuned follows, or on_untunable, or on_unfit. */
+bool pooled_lend(struct pooled *server, const struct lease_events *lease, void *client,
+                 struct parameter_set *wanted, const char *check_query) MUST_CHECK;
+/* A message of the client's is about to go by pooled_send(), or its begin. */
+static inline enum flow_step MUST_CHECK pooled_forward(struct pooled *server,
+                                                       uint8_t type)
+{
+    enum flow_step step = flow_forward(&server->flow, type);
+
+    if (type == 'S')
+        translation_sync(&server->translation, &server->flow);
+    return step;
+}
+/* A Flush is about to go: says to the client what we owe it. False when memory is out. */
+bool pooled_flush(struct pooled *server) MUST_CHECK;
+/* Whether it could serve another client. */
+static inline bool pooled_is_at_rest(const struct pooled *server)
+{
+    return flow_is_at_rest(&server->flow) && server->translation.n_notes == 0;
+}
+/* True: gone already. False: on_sent follows, or on_lost. */
+static inline bool pooled_send(struct pooled *server, struct buffer *bytes)
+{
+    return stream_send(&server->connection->stream, bytes);
+}
+/* The client is slow: nothing is read from the server meanwhile. */
+static inline void pooled_want(struct pooled *server, bool bytes)
+{
+    stream_want(&server->connection->stream, bytes);
+}
+/* The lease ends. True: it is IDLE. False: it is CLEANING, by what it needs and by
+ * `reset_query` (NULL = none; lives as long as the server), for at most `timeout_ms`;
+ * on_clean follows, or on_lost. */
+bool pooled_take_back(struct pooled *server, const char *reset_query,
+                      uint64_t timeout_ms) MUST_CHECK;
+
+/* Whether an IDLE one can go to another worker now: not with half a message, nor twice
+ * without having served in between. */
+bool pooled_may_move(const struct pooled *server);
+/* It is MOVING. on_packed follows, or on_lost; after on_packed the struct may be read by
+ * another thread, for pooled_settle() or pooled_close(). */
+void pooled_move(struct pooled *server);
+/* One that is packed becomes IDLE in this worker. False when memory is out: then it is to
+ * be closed. */
+bool pooled_settle(struct pooled *server, const struct pooled_home *home,
+                   const struct login_identity *identity,
+                   const struct tcp_settings *settings) MUST_CHECK;
+
+/* Says Terminate when it is at rest, and closes the descriptor. The struct is the
+ * owner's, to be freed after the iteration. */
+void pooled_close(struct pooled *server);
+
+const char *pooled_state_name(enum pooled_state state);
+
+#endif

@@ -1,0 +1,365 @@
+#include "pool/statements.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/memory.h"
+
+/* uthash calls exit() when memory is out, unless told otherwise. */
+#define HASH_NONFATAL_OOM 1
+#define uthash_malloc(size) memory_zeroed(size)
+#define uthash_free(memory, size) memory_free(memory)
+#include <uthash.h>
+
+/* Statements that no client has a name for, and what their texts may take. */
+#define UNUSED_MAX 1000
+#define UNUSED_BYTES_MAX (4u << 20)
+
+struct statement_store {
+    struct statement *statements; /* hash table, by text, types and session */
+    struct name_entry *names;     /* hash table, by client and name */
+    struct list unused;           /* statements, the one released last first */
+    size_t n_unused_bytes;
+    uint64_t n_made;
+    unsigned worker;
+};
+
+struct statement {
+    struct statement_store *store;
+    unsigned references;
+    struct link in_unused;
+    UT_hash_handle hh;
+    char name[STATEMENT_NAME_MAX];
+    size_t n_rest;
+    size_t n_key;
+    uint8_t key[]; /* the rest of its Parse: text, zero byte, number of types, types;
+                      then what it depends on of the session */
+};
+
+struct name_entry {
+    struct client_name name;
+    UT_hash_handle hh;
+    uint8_t key[]; /* address of the client's names, name */
+};
+
+/* server_statement, and what is behind it. */
+struct set_entry {
+    struct server_statement statement;
+    UT_hash_handle hh;
+};
+
+/* ---- the store ----------------------------------------------------------------------
+ */
+
+struct statement_store *statement_store_new(unsigned worker)
+{
+    struct statement_store *store = memory_zeroed(sizeof *store);
+
+    if (store == NULL)
+        return NULL;
+    store->worker = worker;
+    list_init(&store->unused);
+    return store;
+}
+
+static void use(struct statement *statement)
+{
+    list_remove(&statement->store->unused, &statement->in_unused);
+    statement->store->n_unused_bytes -= statement->n_rest;
+}
+
+static void free_oldest_unused(struct statement_store *store)
+{
+    struct statement *oldest =
+        CONTAINER_OF(store->unused.head.previous, struct statement, in_unused);
+
+    use(oldest);
+    REQUIRE(store->statements != NULL);
+    HASH_DEL(store->statements, oldest);
+    memory_free(oldest);
+}
+
+void statement_store_free(struct statement_store *store)
+{
+    if (store == NULL)
+        return;
+    while (store->unused.n > 0)
+        free_oldest_unused(store);
+    REQUIRE(store->statements == NULL && store->names == NULL);
+    memory_free(store);
+}
+
+/* Not in the table yet. */
+static struct statement *make_statement(struct statement_store *store,
+                                        const struct message_parse *parse,
+                                        const char *session)
+{
+    const uint8_t *rest = (const uint8_t *)parse->text;
+    size_t n_rest = (size_t)(parse->types - rest) + (size_t)parse->n_types * 4;
+    size_t n_key = n_rest + strlen(session);
+    struct statement *made = memory_zeroed(sizeof *made + n_key);
+
+    if (made == NULL)
+        return NULL;
+    made->store = store;
+    made->references = 1;
+    made->n_rest = n_rest;
+    memcpy(made->key, rest, n_rest);
+    memcpy(made->key + n_rest, session, n_key - n_rest);
+    made->n_key = n_key;
+    return made;
+}
+
+struct statement *statement_hold_parsed(struct statement_store *store,
+                                        const struct message_parse *parse,
+                                        const char *session)
+{
+    struct statement *made = make_statement(store, parse, session), *found;
+
+    if (made == NULL)
+        return NULL;
+    HASH_FIND(hh, store->statements, made->key, made->n_key, found);
+    if (found != NULL) {
+        memory_free(made);
+        return statement_hold(found);
+    }
+    HASH_ADD(hh, store->statements, key, made->n_key, made);
+    if (made->hh.tbl == NULL) { /* out of memory */
+        memory_free(made);
+        return NULL;
+    }
+    snprintf(made->name, sizeof made->name, "pgrouter_%u_%" PRIu64, store->worker,
+             ++store->n_made);
+    return made;
+}
+
+struct statement *statement_hold(struct statement *statement)
+{
+    if (statement->references++ == 0)
+        use(statement);
+    return statement;
+}
+
+void statement_release(struct statement *statement)
+{
+    struct statement_store *store;
+
+    if (statement == NULL || --statement->references > 0)
+        return;
+    store = statement->store;
+    list_prepend(&store->unused, &statement->in_unused);
+    store->n_unused_bytes += statement->n_rest;
+    while (store->unused.n > UNUSED_MAX || store->n_unused_bytes > UNUSED_BYTES_MAX)
+        free_oldest_unused(store);
+}
+
+const char *statement_name(const struct statement *statement)
+{
+    return statement->name;
+}
+
+const uint8_t *statement_rest(const struct statement *statement, size_t *n)
+{
+    *n = statement->n_rest;
+    return statement->key;
+}
+
+/* ---- a client's names ---------------------------------------------------------------
+ */
+
+static size_t key_bytes(const char *name)
+{
+    return sizeof(void *) + strlen(name);
+}
+
+static void write_key(uint8_t *key, const struct statement_names *names, const char *name)
+{
+    memcpy(key, &names, sizeof names);
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): a key of known length */
+    memcpy(key + sizeof names, name, strlen(name));
+}
+
+struct client_name *statement_names_find(const struct statement_store *store,
+                                         const struct statement_names *names,
+                                         const char *name)
+{
+    uint8_t key[sizeof(void *) + CLIENT_NAME_MAX];
+    struct name_entry *found;
+
+    if (names->first == NULL || strlen(name) > CLIENT_NAME_MAX)
+        return NULL;
+    write_key(key, names, name);
+    HASH_FIND(hh, store->names, key, key_bytes(name), found);
+    return found == NULL ? NULL : &found->name;
+}
+
+struct client_name *statement_names_get(struct statement_store *store,
+                                        struct statement_names *names, const char *name)
+{
+    struct client_name *found = statement_names_find(store, names, name);
+    struct name_entry *made;
+
+    if (found != NULL || strlen(name) > CLIENT_NAME_MAX)
+        return found;
+    made = memory_zeroed(sizeof *made + key_bytes(name));
+    if (made == NULL)
+        return NULL;
+    write_key(made->key, names, name);
+    HASH_ADD(hh, store->names, key, key_bytes(name), made);
+    if (made->hh.tbl == NULL) { /* out of memory */
+        memory_free(made);
+        return NULL;
+    }
+    made->name.next = names->first;
+    made->name.link = &names->first;
+    if (names->first != NULL)
+        names->first->link = &made->name.next;
+    names->first = &made->name;
+    return &made->name;
+}
+
+void client_name_set(struct client_name *name, struct statement *statement)
+{
+    statement_release(name->statement);
+    name->statement = statement;
+}
+
+void client_name_settle(struct statement_store *store, struct client_name *name)
+{
+    struct name_entry *entry = CONTAINER_OF(name, struct name_entry, name);
+
+    if (name->statement != NULL || name->pending.n > 0)
+        return;
+    *name->link = name->next;
+    if (name->next != NULL)
+        name->next->link = name->link;
+    REQUIRE(store->names != NULL);
+    HASH_DEL(store->names, entry);
+    memory_free(entry);
+}
+
+void statement_names_clear(struct statement_store *store, struct statement_names *names)
+{
+    struct client_name *next;
+
+    for (struct client_name *name = names->first; name != NULL; name = next) {
+        next = name->next;
+        if (name->pending.n > 0)
+            continue;
+        client_name_set(name, NULL);
+        client_name_settle(store, name);
+    }
+}
+
+/* ---- what a server has --------------------------------------------------------------
+ */
+
+/* The table's type is private: what the header calls a statement begins an entry. */
+static struct set_entry *table_of(const struct server_statements *set)
+{
+    return set->table == NULL ? NULL
+                              : CONTAINER_OF(set->table, struct set_entry, statement);
+}
+
+static void set_table(struct server_statements *set, struct set_entry *table)
+{
+    set->table = table == NULL ? NULL : &table->statement;
+}
+
+struct server_statement *server_statements_find(const struct server_statements *set,
+                                                const char *name)
+{
+    struct set_entry *table = table_of(set), *found;
+
+    HASH_FIND(hh, table, name, strlen(name), found);
+    return found == NULL ? NULL : &found->statement;
+}
+
+struct server_statement *server_statements_get(struct server_statements *set,
+                                               const char *name)
+{
+    struct server_statement *found = server_statements_find(set, name);
+    struct set_entry *table = table_of(set), *made;
+
+    if (found != NULL)
+        return found;
+    made = memory_zeroed(sizeof *made);
+    if (made == NULL)
+        return NULL;
+    if (set->by_use.head.next == NULL)
+        list_init(&set->by_use);
+    snprintf(made->statement.name, sizeof made->statement.name, "%s", name);
+    HASH_ADD(hh, table, statement.name, strlen(made->statement.name), made);
+    if (made->hh.tbl == NULL) { /* out of memory */
+        memory_free(made);
+        return NULL;
+    }
+    set_table(set, table);
+    return &made->statement;
+}
+
+void server_statements_touch(struct server_statements *set,
+                             struct server_statement *statement)
+{
+    list_remove(&set->by_use, &statement->in_use);
+    list_prepend(&set->by_use, &statement->in_use);
+}
+
+void server_statements_set(struct server_statements *set,
+                           struct server_statement *statement, enum presence presence)
+{
+    bool is_listed = link_is_in_list(&statement->in_use);
+
+    if (presence == STATEMENT_ABSENT && is_listed)
+        list_remove(&set->by_use, &statement->in_use);
+    if (presence != STATEMENT_ABSENT && !is_listed)
+        list_prepend(&set->by_use, &statement->in_use);
+    statement->presence = presence;
+}
+
+void server_statements_settle(struct server_statements *set,
+                              struct server_statement *statement)
+{
+    struct set_entry *entry = CONTAINER_OF(statement, struct set_entry, statement);
+    struct set_entry *table = table_of(set);
+
+    if (statement->presence != STATEMENT_ABSENT || statement->pending.n > 0)
+        return;
+    HASH_DEL(table, entry);
+    set_table(set, table);
+    memory_free(entry);
+}
+
+struct server_statement *server_statements_oldest(const struct server_statements *set)
+{
+    return set->by_use.n == 0
+               ? NULL
+               : CONTAINER_OF(set->by_use.head.previous, struct server_statement, in_use);
+}
+
+void server_statements_spoil(struct server_statements *set)
+{
+    if (set->by_use.n == 0)
+        return;
+    LIST_EACH(item, &set->by_use)
+    {
+        CONTAINER_OF(item, struct server_statement, in_use)->presence = STATEMENT_STALE;
+    }
+}
+
+void server_statements_clear(struct server_statements *set)
+{
+    if (set->by_use.n == 0)
+        return;
+    LIST_EACH_SAFE(item, &set->by_use)
+    {
+        struct server_statement *one =
+            CONTAINER_OF(item, struct server_statement, in_use);
+
+        if (one->pending.n > 0)
+            continue;
+        server_statements_set(set, one, STATEMENT_ABSENT);
+        server_statements_settle(set, one);
+    }
+}

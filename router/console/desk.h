@@ -1,0 +1,38 @@
+/* router/console/desk.h - control's side of the console: commands are carried out, and
+ * what all workers have is asked of them and written down in rows.
+ *
+ * Thread: control.
+ */
+#ifndef ROUTER_CONSOLE_DESK_H
+#define ROUTER_CONSOLE_DESK_H
+
+#include "router/console/tables.h"
+
+struct desk;
+
+/* What the desk needs of its owner. */
+struct desk_source {
+    /* Sends the message round; its on_home is the desk's own. False: not now. */
+    bool (*begin_gathering)(void *arg, struct gather *gather);
+    struct config *(*config)(void *arg);     /* borrowed */
+    struct topology *(*topology)(void *arg); /* borrowed, may be NULL */
+    void (*count_names)(void *arg, unsigned *n, unsigned *n_asked); /* of DNS */
+    /* False: the old configuration goes on, and `errors` says why. */
+    bool (*reload)(void *arg, struct text *errors);
+    /* COMMAND_SHUTDOWN and those like it. */
+    void (*shut_down)(void *arg, enum command_name how);
+};
+
+/* NULL when memory is out. */
+struct desk *desk_new(struct loop *loop, const struct desk_source *source,
+                      void *arg) MUST_CHECK;
+/* Every question must have been answered. NULL is fine. */
+void desk_free(struct desk *desk);
+/* There is a new configuration: stats_period. */
+void desk_configure(struct desk *desk);
+/* No question and no average is begun any more. */
+void desk_stop(struct desk *desk);
+/* A question has come. It goes home when there is an answer. */
+void desk_ask(struct desk *desk, struct question *question);
+
+#endif

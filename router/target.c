@@ -1,0 +1,323 @@
+#include "router/target.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/memory.h"
+#include "router/worker.h"
+
+void target_clear(struct target *target)
+{
+    memory_free(target->database);
+    memory_free(target->user);
+    scram_keys_clear(&target->keys);
+    config_release(target->config);
+    *target = (struct target){0};
+}
+
+static void look_up(struct target *target, const struct listener *listener,
+                    struct secret *secret)
+{
+    const struct config *config = listener->config;
+    const char *text = config_secret(config, target->user);
+
+    /* Whether there is such a database is for those who may know. */
+    target->settings = config_database(config, target->database);
+    target->user_settings = config_user(config, target->user);
+    target->auth = config_auth_type(config, listener->settings);
+    target->is_known = text != NULL;
+    if (target->settings != NULL) {
+        target->mode = config_pool_mode(config, listener->settings, target->settings,
+                                        target->user_settings);
+        target->is_session_pooled = target->mode == POOL_MODE_SESSION;
+        target->is_statement_pooled = target->mode == POOL_MODE_STATEMENT;
+    }
+    if (text != NULL && secret_parse(text, strlen(text), secret) != SECRET_FINE)
+        secret_clear(secret);
+}
+
+enum target_result target_find(struct target *target, const struct listener *listener,
+                               const struct startup_packet *packet, struct secret *secret,
+                               char why[TARGET_WHY_MAX])
+{
+    const char *user = startup_parameter(packet, "user");
+    const char *database = startup_parameter(packet, "database");
+
+    if (user == NULL || *user == '\0') {
+        snprintf(why, TARGET_WHY_MAX, "no PostgreSQL user name is given");
+        return TARGET_UNKNOWN;
+    }
+    target->config = config_hold(listener->config);
+    target->user = memory_text(user);
+    target->database =
+        memory_text(database == NULL || *database == '\0' ? user : database);
+    if (target->user == NULL || target->database == NULL)
+        return TARGET_NO_MEMORY;
+    look_up(target, listener, secret);
+    return TARGET_FOUND;
+}
+
+/* ---- session parameters -------------------------------------------------------------
+ */
+
+static bool is_ignored(const struct target *target, const char *name)
+{
+    const struct name_list *ignored = &target->config->main.ignore_startup_parameters;
+
+    for (size_t i = 0; i < ignored->n; i++)
+        if (strcasecmp(ignored->items[i], name) == 0)
+            return true;
+    return false;
+}
+
+static bool put(struct parameter_set **set, const char *name, const char *value)
+{
+    struct parameter_set *next = parameters_with(*set, name, value);
+
+    if (next == NULL)
+        return false;
+    parameters_release(*set);
+    *set = next;
+    return true;
+}
+
+/* The next word of `options`, blanks in it written with a backslash, as
+ * pg_split_opts() in PostgreSQL's src/backend/utils/init/postinit.c reads them; false at
+ * the end. */
+static bool next_word(const char **at, char *word, size_t size)
+{
+    size_t n = 0;
+
+    *at += strspn(*at, " \t\n");
+    if (**at == '\0')
+        return false;
+    for (; **at != '\0' && strchr(" \t\n", **at) == NULL; (*at)++) {
+        if (**at == '\\' && (*at)[1] != '\0')
+            (*at)++;
+        if (n + 1 < size)
+            word[n++] = **at;
+    }
+    word[n] = '\0';
+    return true;
+}
+
+/* "-c name=value", "-cname=value" and "--name=value"; others are not for sessions. */
+static bool put_options(const struct target *target, struct parameter_set **set,
+                        const char *options)
+{
+    char word[1024] = "";
+
+    while (next_word(&options, word, sizeof word)) {
+        char *name = word + 2, *value;
+
+        if (strcmp(word, "-c") == 0) {
+            if (!next_word(&options, word, sizeof word))
+                return true;
+            name = word;
+        } else if (strncmp(word, "-c", 2) != 0 && strncmp(word, "--", 2) != 0) {
+            continue;
+        }
+        value = strchr(name, '=');
+        if (value == NULL)
+            continue;
+        *value++ = '\0';
+        for (char *c = name; *c != '\0'; c++)
+            if (*c == '-')
+                *c = '_';
+        if (!is_ignored(target, name) && !put(set, name, value))
+            return false;
+    }
+    return true;
+}
+
+static bool put_one(const struct target *target, struct parameter_set **set,
+                    const char *name, const char *value)
+{
+    if (strcmp(name, "user") == 0 || strcmp(name, "database") == 0 ||
+        strcmp(name, "replication") == 0 || strncmp(name, "_pq_.", 5) == 0 ||
+        is_ignored(target, name))
+        return true;
+    if (strcmp(name, "options") == 0)
+        return put_options(target, set, value);
+    return put(set, name, value);
+}
+
+/* What the database's line says, where the client says nothing. */
+static bool put_defaults(const struct target *target, struct parameter_set **set)
+{
+    const struct database_config *settings = target->settings;
+    const struct {
+        const char *name, *value;
+    } defaults[] = {{"client_encoding", settings->client_encoding},
+                    {"DateStyle", settings->datestyle},
+                    {"TimeZone", settings->timezone},
+                    {"application_name", settings->application_name}};
+
+    for (size_t i = 0; i < COUNT_OF(defaults); i++)
+        if (*defaults[i].value != '\0' &&
+            parameters_find(*set, defaults[i].name) == NULL &&
+            !put(set, defaults[i].name, defaults[i].value))
+            return false;
+    return true;
+}
+
+/* "name - 127.0.0.1:4711" */
+static bool add_host_to_name(struct parameter_set **set, const struct address *peer)
+{
+    const char *name = parameters_find(*set, "application_name");
+    char address[ADDRESS_TEXT_MAX];
+    char both[256];
+
+    address_print(peer, address);
+    snprintf(both, sizeof both, "%s - %s", name != NULL ? name : "app", address);
+    return put(set, "application_name", both);
+}
+
+struct parameter_set *target_parameters(const struct target *target,
+                                        const struct startup_packet *packet,
+                                        const struct address *peer,
+                                        struct parameter_store *store)
+{
+    struct parameter_set *set = parameters_none(store);
+    const uint8_t *at = NULL;
+    const char *name, *value;
+    bool ok = set != NULL;
+
+    while (ok && startup_next_parameter(packet, &at, &name, &value))
+        ok = put_one(target, &set, name, value);
+    if (ok && target->settings != NULL)
+        ok = put_defaults(target, &set);
+    if (ok && target->config->main.application_name_add_host)
+        ok = add_host_to_name(&set, peer);
+    if (ok)
+        return set;
+    parameters_release(set);
+    return NULL;
+}
+
+/* ---- its pool -----------------------------------------------------------------------
+ */
+
+/* Whom to log in to the server as. */
+static const char *server_user(const struct target *target)
+{
+    return *target->settings->user != '\0' ? target->settings->user : target->user;
+}
+
+static const char *server_password(const struct target *target)
+{
+    const char *secret;
+
+    if (*target->settings->password != '\0')
+        return target->settings->password;
+    secret = config_secret(target->config, server_user(target));
+    return secret == NULL ? "" : secret;
+}
+
+static struct account *hold_account(const struct target *target, struct worker *worker)
+{
+    const struct main_config *main = &target->config->main;
+    const struct database_config *settings = target->settings;
+    const struct user_config *user = target->user_settings;
+    struct account_terms terms = {
+        .name = target->database,
+        .database = *settings->dbname != '\0' ? settings->dbname : target->database,
+        .user = server_user(target),
+        .password = server_password(target),
+        .pool_size = (unsigned)config_own(
+            user == NULL ? CONFIG_DEFAULT : user->pool_size,
+            config_own(settings->pool_size, main->default_pool_size)),
+        .reserve_pool_size = (unsigned)config_own(
+            user == NULL ? CONFIG_DEFAULT : user->reserve_pool_size,
+            config_own(settings->reserve_pool_size, main->reserve_pool_size)),
+        .max_db_connections =
+            (unsigned)config_own(settings->max_db_connections, main->max_db_connections),
+        .max_user_connections = (unsigned)config_own(
+            user == NULL ? CONFIG_DEFAULT : user->max_user_connections,
+            main->max_user_connections),
+    };
+    struct ledger_todo todo = {0};
+    struct account *account = account_hold(worker->shared->accounts, &terms, &todo);
+
+    pools_post(&worker->pools, &todo);
+    return account;
+}
+
+const char *target_count(const struct target *target, struct worker *worker,
+                         struct client_count *counted[2])
+{
+    const struct main_config *main = &target->config->main;
+    const struct user_config *user = target->user_settings;
+    const struct {
+        enum client_count_of what;
+        const char *name, *setting;
+        int64_t max;
+    } counts[] = {
+        {COUNT_OF_DATABASE, target->database, "max_db_client_connections",
+         config_own(target->settings->max_db_client_connections,
+                    main->max_db_client_connections)},
+        {COUNT_OF_USER, target->user, "max_user_client_connections",
+         config_own(user == NULL ? CONFIG_DEFAULT : user->max_user_client_connections,
+                    main->max_user_client_connections)},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(counts); i++)
+        switch (accounts_count_in(worker->shared->accounts, counts[i].what,
+                                  counts[i].name, (unsigned)counts[i].max, &counted[i])) {
+        case COUNT_ENTERED:
+            break;
+        case COUNT_FULL:
+            return counts[i].setting;
+        case COUNT_NO_MEMORY:
+            return "";
+        }
+    return NULL;
+}
+
+uint64_t target_idle_timeout_ms(const struct target *target)
+{
+    const struct user_config *user = target->user_settings;
+
+    return (uint64_t)config_own(user == NULL ? CONFIG_DEFAULT : user->client_idle_timeout,
+                                target->config->main.client_idle_timeout);
+}
+
+struct pool *target_pool(const struct target *target, struct worker *worker)
+{
+    const struct main_config *main = &target->config->main;
+    const struct database_config *settings = target->settings;
+    struct pool_terms terms = {
+        .role = settings->role,
+        .connect_timeout_ms = (uint64_t)main->server_connect_timeout,
+        .retry_ms = (uint64_t)main->server_login_retry,
+        .lifetime_ms =
+            (uint64_t)config_own(settings->server_lifetime, main->server_lifetime),
+        .idle_ms = (uint64_t)main->server_idle_timeout,
+        .handover_after_ns = (uint64_t)main->handover_after * 1000000u,
+        .max_node_connections = (unsigned)main->max_node_connections,
+        .takes_turns = main->server_round_robin,
+        .takes_first_node = settings->load_balance_hosts == LOAD_BALANCE_HOSTS_DISABLE,
+        .min_pool_size =
+            (unsigned)config_own(settings->min_pool_size, main->min_pool_size),
+        .reserve_after_ms = (uint64_t)main->reserve_pool_timeout,
+        .forget_after_ms =
+            strcmp(settings->name, "*") == 0 ? (uint64_t)main->autodb_idle_timeout : 0,
+        .check_delay_ms = (uint64_t)main->server_check_delay,
+        .resets_always = main->server_reset_query_always,
+        .mode = target->mode,
+    };
+    struct account *account = hold_account(target, worker);
+
+    if (account == NULL)
+        return NULL;
+    if (target->keys.salt.n > 0)
+        account_set_keys(account, &target->keys);
+    return pools_find(&worker->pools, account, &terms,
+                      &(struct pool_texts){
+                          .cluster = settings->to->name,
+                          .reset_query = main->server_reset_query,
+                          .check_query = main->server_check_query,
+                          .connect_query = settings->connect_query,
+                      });
+}

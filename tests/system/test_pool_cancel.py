@@ -1,0 +1,160 @@
+"""Cancel requests where clients share servers."""
+
+import random
+import threading
+import time
+
+import psycopg
+import pytest
+
+from harness import pools, wire
+from harness.fake_postgres import FakePostgres
+from harness.pools import Later, Onlooker, join, one
+from harness.wire import Client
+
+TRANSACTION = {"pool_mode": "transaction"}
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_a_cancel_request_ends_the_query(cluster, pool, mode):
+    r = pool(main={"pool_mode": mode})
+    with join(r) as client, Onlooker(cluster.leader()) as node:
+        sleeping = Later(lambda: client.execute("select pg_sleep(60)"))
+        assert node.sees(1, "state = 'active'")
+        client.cancel()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            sleeping.result(10)
+        assert one(client, "select 'goes on'") == "goes on"
+
+
+def test_a_client_without_a_server_cancels_nobody(cluster, pool):
+    """Its last server works for another by now."""
+    r = pool(main={**TRANSACTION, "default_pool_size": 1, "workers": 1})
+    with join(r) as first, join(r) as second, Onlooker(cluster.leader()) as node:
+        assert pools.pid_of(first) == pools.pid_of(second)
+        sleeping = Later(lambda: one(second, "select 'slept' from pg_sleep(2)"))
+        assert node.sees(1, "state = 'active' and query like '%pg_sleep%'")
+        for _ in range(5):
+            first.cancel()
+        assert sleeping.result() == "slept"
+
+
+def test_a_client_in_the_queue_is_cancelled_without_a_server(cluster, pool):
+    r = pool(main={**TRANSACTION, "default_pool_size": 1})
+    with join(r) as holder, join(r) as queued:
+        holder.execute("begin")
+        holder.execute("select 1")
+        waiting = Later(lambda: queued.execute("select 'never asked'"))
+        assert not waiting.is_over(0.3)
+        queued.cancel()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            waiting.result(5)
+        assert one(holder, "select 'untouched'") == "untouched"
+        holder.execute("commit")
+        with Onlooker(cluster.leader()) as node:
+            assert node.count("query like '%never asked%'") == 0
+        with join(r) as later:
+            assert one(later, "select 1") == 1
+
+
+def test_a_client_that_was_cancelled_in_the_queue_may_ask_again(pool):
+    r = pool(main={**TRANSACTION, "default_pool_size": 1})
+    with join(r) as holder, join(r) as queued:
+        for _ in range(2):
+            holder.execute("begin")
+            holder.execute("select 1")
+            waiting = Later(lambda: queued.execute("select 1"))
+            assert not waiting.is_over(0.2)
+            queued.cancel()
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                waiting.result(5)
+            holder.execute("commit")
+            assert one(queued, "select 'again'") == "again"
+
+
+def test_a_wrong_key_cancels_nothing(cluster, pool):
+    r = pool(main={**TRANSACTION, "auth_type": "trust"})
+    with Client(r.at("pool")) as client, Onlooker(cluster.leader()) as node:
+        process_id, key = client.log_in()
+        client.send(wire.query("select 'slept' from pg_sleep(1)"))
+        assert node.sees(1, "state = 'active' and query like '%pg_sleep%'")
+        backend = node.pids("state = 'active'")[0]
+        wrong = bytes(byte ^ 0x55 for byte in key)
+        for number, secret in ((process_id, wrong), (process_id ^ 1, key), (backend, key), (0, b"\0" * 4)):
+            with Client(r.at("pool")) as canceller:
+                canceller.send(wire.cancel_request(number, secret))
+                assert canceller.at_end()
+        assert pools.value_of(client.messages_until("Z")) == "slept"
+
+
+def test_a_key_is_void_when_its_client_has_left(cluster, pool):
+    r = pool(main={**TRANSACTION, "auth_type": "trust", "default_pool_size": 1})
+    with Client(r.at("pool")) as gone:
+        process_id, key = gone.log_in()
+        assert pools.value_of(gone.ask("select 1")) == "1"
+    with Client(r.at("pool")) as client, Onlooker(cluster.leader()) as node:
+        client.log_in()
+        client.send(wire.query("select 'slept' from pg_sleep(1)"))
+        assert node.sees(1, "state = 'active' and query like '%pg_sleep%'")
+        with Client(r.at("pool")) as canceller:
+            canceller.send(wire.cancel_request(process_id, key))
+            assert canceller.at_end()
+        assert pools.value_of(client.messages_until("Z")) == "slept"
+
+
+def test_cancel_requests_hit_their_own_queries_only(pool):
+    """Many come too late: they must not reach who has the server by then."""
+    r = pool(main={**TRANSACTION, "default_pool_size": 3})
+    deadline = time.monotonic() + 6
+    n_cancelled = []
+
+    def innocent(number):
+        turn = 0
+        with join(r) as client:
+            while time.monotonic() < deadline:
+                turn += 1
+                assert one(client, f"select '{number}:{turn}'") == f"{number}:{turn}"
+        return turn
+
+    def cancelled(number):
+        chance = random.Random(number)
+        with join(r) as client:
+            while time.monotonic() < deadline:
+                timer = threading.Timer(chance.random() * 0.06, client.cancel)
+                timer.start()
+                try:
+                    client.execute("select pg_sleep(0.03)")
+                except psycopg.errors.QueryCanceled:
+                    n_cancelled.append(number)
+                timer.join()
+
+    calls = [Later(lambda n=n: innocent(n)) for n in range(5)]
+    calls += [Later(lambda n=n: cancelled(n)) for n in range(3)]
+    for call in calls:
+        call.result(60)
+    assert set(n_cancelled) == {0, 1, 2}
+
+
+def test_cancel_wait_timeout(pool):
+    """A node that takes a cancel request and does not close: who asked is let go."""
+    def script(connection):
+        code, _ = connection.packet()
+        while code in (wire.SSL_REQUEST, wire.GSSENC_REQUEST):
+            connection.send(b"N")
+            code, _ = connection.packet()
+        if code != wire.CANCEL_REQUEST:
+            connection.send(connection.server.login_answer())
+        while True:  # says nothing more
+            connection.receive(1)
+
+    with FakePostgres(script) as fake:
+        r = pool(main={**TRANSACTION, "auth_type": "trust", "cancel_wait_timeout": "1s"},
+                 databases={"app": f"host={fake.address} port={fake.port}"})
+        with Client(r.at("pool")) as client, Client(r.at("pool")) as request:
+            process_id, key = client.log_in()
+            client.send(wire.query("select 1"))
+            time.sleep(0.3)
+            began = time.monotonic()
+            request.send(wire.cancel_request(process_id, key))
+            assert request.at_end()
+            assert 0.7 < time.monotonic() - began < 3
