@@ -354,7 +354,7 @@ def test_large_messages_both_ways(pool, mode):
         assert n == 5_000_000
 
 
-def test_a_slow_reader_does_not_stop_the_others(raw):
+def test_a_slow_reader_does_not_stop_the_others(raw, sanitizer):
     r = raw(default_pool_size=2)
     with Client(r.at("pool"), receive_buffer=4096) as slow, logged_in(r) as other:
         slow.log_in()
@@ -364,7 +364,8 @@ def test_a_slow_reader_does_not_stop_the_others(raw):
         with Background(lambda: pools.value_of(other.ask("select 1"))) as asking:
             asking.wait_for(200)
         assert asking.errors == []
-        assert r.memory_kb() - before < 8192  # what it does not read waits on the node
+        if sanitizer is None:  # which keep freed memory for a while
+            assert r.memory_kb() - before < 8192  # what it does not read waits on the node
 
 
 def test_many_clients_get_their_own_answers(pool, workers):
