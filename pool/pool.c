@@ -471,8 +471,9 @@ void pool_aimed(struct pooled *server)
     if (server->state == POOLED_CLOSING) {
         member_of(server)->pool->n_awaited--;
         end_member(member_of(server));
-    } else if (server->state == POOLED_IDLE)
+    } else if (server->state == POOLED_IDLE) {
         put_away(member_of(server));
+    }
 }
 
 bool pool_is_doomed(struct pooled *server)

@@ -1,5 +1,6 @@
 #include "router/cancel.h"
 
+#include <openssl/rand.h>
 #include <string.h>
 
 #include "core/memory.h"
@@ -282,6 +283,19 @@ void cancel_abandoned(struct client *client)
     list_append(&run->home->cancel_runs, &run->in_home);
     aim(run, client->worker, client->lease);
     tell_next_target(run);
+}
+
+bool cancel_make_key(struct client *client, struct cancel_key *key)
+{
+    uint8_t random[8];
+
+    if (RAND_bytes(random, sizeof random) != 1)
+        return false;
+    key->process_id = wire_read_u32(random) & INT32_MAX;
+    key->length = 4;
+    memcpy(key->secret, random + 4, 4);
+    client->key = cancel_keys_add_own(client->worker->cancel_keys, key, client);
+    return client->key != NULL;
 }
 
 void cancel_begin(struct client *client, const struct startup_packet *packet)

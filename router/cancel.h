@@ -13,6 +13,9 @@
 
 /* The client's inbox begins with a CancelRequest. */
 void cancel_begin(struct client *client, const struct startup_packet *packet);
+/* Gives the client a key of ours, with which it may have its query cancelled; its worker
+ * knows it from now on. False when memory, or chance, is out. */
+bool cancel_make_key(struct client *client, struct cancel_key *key) MUST_CHECK;
 /* The client leaves while its server still works for it: a query that nobody waits for is
  * cancelled. */
 void cancel_abandoned(struct client *client);

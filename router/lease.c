@@ -1,6 +1,5 @@
 #include "router/lease.h"
 
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -670,20 +669,6 @@ static void add_parameters(void *arg, const char *messages, size_t n)
     }
 }
 
-/* A key of ours, with which the client may have its query cancelled. */
-static bool make_key(struct client *client, struct cancel_key *key)
-{
-    uint8_t random[8];
-
-    if (RAND_bytes(random, sizeof random) != 1)
-        return false;
-    key->process_id = wire_read_u32(random) & INT32_MAX;
-    key->length = 4;
-    memcpy(key->secret, random + 4, 4);
-    client->key = cancel_keys_add_own(client->worker->cancel_keys, key, client);
-    return client->key != NULL;
-}
-
 /* False when no server has logged in yet, or memory is out. */
 static bool greet(struct client *client)
 {
@@ -697,7 +682,7 @@ static bool greet(struct client *client)
         return false;
     add(&greeting, bytes, auth_write_request(AUTH_OK, bytes));
     if (!account_read_welcome(client->pool->account, add_parameters, &greeting) ||
-        !greeting.fits || !make_key(client, &key)) {
+        !greeting.fits || !cancel_make_key(client, &key)) {
         buffer_give(greeting.buffer);
         return false;
     }

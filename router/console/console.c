@@ -1,10 +1,11 @@
 #include "router/console/console.h"
+#include "router/cancel.h"
 
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/memory.h"
+#include "router/cancel.h"
 #include "router/console/people.h"
 #include "router/console/prepared.h"
 #include "router/console/row.h"
@@ -641,19 +642,6 @@ static bool has_name(const struct name_list *names, const char *name)
     return false;
 }
 
-static bool make_key(struct client *client, struct cancel_key *key)
-{
-    uint8_t random[8];
-
-    if (RAND_bytes(random, sizeof random) != 1)
-        return false;
-    key->process_id = wire_read_u32(random) & INT32_MAX;
-    key->length = 4;
-    memcpy(key->secret, random + 4, 4);
-    client->key = cancel_keys_add_own(client->worker->cancel_keys, key, client);
-    return client->key != NULL;
-}
-
 static void greet(struct console *console)
 {
     uint8_t bytes[AUTH_BYTES_MAX];
@@ -666,7 +654,7 @@ static void greet(struct console *console)
                            message_write_parameter(console_parameters[i].name,
                                                    console_parameters[i].value, bytes,
                                                    sizeof bytes));
-    if (ok && !make_key(console->say.client, &key)) {
+    if (ok && !cancel_make_key(console->say.client, &key)) {
         client_close(console->say.client, CLOSE_NO_MEMORY);
         return;
     }
