@@ -16,6 +16,7 @@ sys.path[:0] = [os.path.dirname(HERE), HERE]
 from cluster import network, process  # noqa: E402
 from cluster.cluster import Cluster, read_identity  # noqa: E402
 from harness import router as routers  # noqa: E402
+from harness.pools import ONE_SERVER  # noqa: E402
 
 PROGRAM = os.path.abspath(os.environ.get("PGROUTER", os.path.join(TOP, "build", "pgrouter")))
 CLUSTERS = "/var/tmp/pgrouter-cluster-"
@@ -144,6 +145,15 @@ def pool(cluster, start_router, tmp_path):
         r = start_router(sections=sections, passwords=cluster.passwords, wait=wait)
         r.auth_file = auth_file
         return r
+
+    return start
+
+
+@pytest.fixture
+def raw(pool):
+    """Starts a pool of one server, whose clients need no password; keywords are settings."""
+    def start(**main):
+        return pool(main={**ONE_SERVER, "auth_type": "trust", **main})
 
     return start
 

@@ -8,11 +8,10 @@ import pytest
 from cluster import process
 from harness import pools, wire
 from harness.background import Background
-from harness.pools import Later, Onlooker, join, one, pid_of
+from harness.pools import ONE_SERVER, Later, Onlooker, join, logged_in, one, pid_of
 from harness.wire import Client
 
 MODES = ["session", "transaction"]
-ONE_SERVER = {"pool_mode": "transaction", "default_pool_size": 1}
 
 
 @pytest.fixture
@@ -23,21 +22,6 @@ def things(cluster):
         connection.execute("create table things (x int)")
         yield "things"
         connection.execute("drop table if exists things")
-
-
-@pytest.fixture
-def raw(pool):
-    """A router whose clients, by hand, need no password."""
-    def start(**main):
-        return pool(main={**ONE_SERVER, "auth_type": "trust", **main})
-
-    return start
-
-
-def logged_in(router, **more):
-    client = Client(router.at("pool"))
-    client.log_in(**more)
-    return client
 
 
 # Who shares

@@ -11,26 +11,11 @@ import pytest
 
 from harness import pools, wire
 from harness.background import Background
-from harness.pools import FLUSH, SYNC, Later, bind, execute, join, one, parse, pid_of
-from harness.wire import Client, error_fields
+from harness.pools import (FLUSH, ONE_SERVER, SYNC, Later, bind, execute, join, logged_in, one, parse,
+                           pid_of)
+from harness.wire import error_fields
 
-ONE_SERVER = {"pool_mode": "transaction", "default_pool_size": 1}
 PREPARED = "select name, statement from pg_prepared_statements order by prepare_time, name"
-
-
-@pytest.fixture
-def raw(pool):
-    """A router whose clients, by hand, need no password."""
-    def start(**main):
-        return pool(main={**ONE_SERVER, "auth_type": "trust", **main})
-
-    return start
-
-
-def logged_in(router, **more):
-    client = Client(router.at("pool"))
-    client.log_in(**more)
-    return client
 
 
 def describe(name):

@@ -12,13 +12,22 @@ import psycopg
 
 from cluster import process
 
-from .wire import message
+from .wire import Client, error_fields, message
+
+ONE_SERVER = {"pool_mode": "transaction", "default_pool_size": 1}
 
 
 def join(router, listener="pool", seconds=15, **more):
     """A psycopg connection that commits each statement and prepares none."""
     return psycopg.connect(router.dsn(listener, **{"connect_timeout": seconds, **more}),
                            autocommit=True, prepare_threshold=None)
+
+
+def logged_in(router, **more):
+    """A client by hand, where no password is asked for."""
+    client = Client(router.at("pool"))
+    client.log_in(**more)
+    return client
 
 
 def one(connection, query, *arguments):
@@ -38,7 +47,6 @@ def value_of(messages):
 
 def errors_of(messages):
     """SQLSTATEs in an answer to wire.Client."""
-    from .wire import error_fields
     return [error_fields(body)["C"] for kind, body in messages if kind == "E"]
 
 
