@@ -1,6 +1,7 @@
 #include "router/control.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +57,8 @@ struct control {
     unsigned next_worker;
     unsigned n_present;
     unsigned n_consoles;    /* of those, for whom no shutdown waits */
-    unsigned n_present_max; /* what the descriptors suffice for */
+    unsigned n_descriptors; /* that the process may have */
+    unsigned n_present_max; /* what they suffice for */
     struct list waiting;    /* of waiting_count */
     struct log_limit accepts_logged;
     struct log_limit refusals_logged;
@@ -293,7 +295,8 @@ static void expect_clients(struct control *control, unsigned n)
 {
     if (n > control->n_present_max)
         n = control->n_present_max;
-    socket_expect(2 * n + kept_descriptors(control->n_workers));
+    n = 2 * n + kept_descriptors(control->n_workers);
+    socket_expect(n < control->n_descriptors ? n : control->n_descriptors);
 }
 
 /* What the file says that has no effect, and which databases are led by their hosts. */
@@ -604,6 +607,9 @@ static void raise_descriptor_limit(struct control *control, unsigned n_workers)
         (void)setrlimit(RLIMIT_NOFILE, &limit);
         (void)getrlimit(RLIMIT_NOFILE, &limit);
     }
+    if (limit.rlim_cur > INT_MAX)
+        limit.rlim_cur = INT_MAX;
+    control->n_descriptors = (unsigned)limit.rlim_cur;
     if (kept > limit.rlim_cur / 2)
         kept = limit.rlim_cur / 2;
     control->n_present_max = (unsigned)((limit.rlim_cur - kept) / 2);
