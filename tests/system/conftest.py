@@ -202,6 +202,19 @@ def pytest_runtest_protocol(item):
     signal.signal(signal.SIGALRM, before)
 
 
+def pytest_sessionfinish(session):
+    """Where tests run in several processes, each tells the one that prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["n_rebuilt"] = getattr(session.config, "n_rebuilt", 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    del error
+    n_rebuilt = getattr(node, "workeroutput", {}).get("n_rebuilt", 0)
+    node.config.n_rebuilt = getattr(node.config, "n_rebuilt", 0) + n_rebuilt
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """Why tests were skipped, and numbers for the table at the end of tests/run."""
     if getattr(config, "n_rebuilt", 0):
