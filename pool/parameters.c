@@ -3,13 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "core/memory.h"
-
-/* uthash calls exit() when memory is out, unless told otherwise. */
-#define HASH_NONFATAL_OOM 1
-#define uthash_malloc(size) memory_zeroed(size)
-#define uthash_free(memory, size) memory_free(memory)
-#include <uthash.h>
+#include "core/hash_table.h"
 
 /* What all parameters of a set may take together. */
 #define SET_BYTES_MAX 65536u

@@ -1000,8 +1000,8 @@ static void on_upkeep(struct ev_loop *ev, ev_timer *timer, int events)
 
 bool pools_init(struct pools *pools, struct loop *loop, unsigned worker,
                 unsigned n_workers, struct pools **all, struct accounts *accounts,
-                struct ledger *ledger, struct slab *connections,
-                const struct pools_events *events, void *arg)
+                struct ledger *ledger, struct statement_texts *texts,
+                struct slab *connections, const struct pools_events *events, void *arg)
 {
     pools->n_workers = n_workers;
     pools->loop = loop;
@@ -1014,7 +1014,7 @@ bool pools_init(struct pools *pools, struct loop *loop, unsigned worker,
     pools->home = (struct pooled_home){.loop = loop, .connections = connections};
     message_rules_init(&pools->home.rules, MESSAGE_OF_SERVER, INT32_MAX - 5);
     pools->home.parameters = parameter_store_new();
-    pools->home.statements = statement_store_new(worker);
+    pools->home.statements = statement_store_new(texts);
     list_init(&pools->pools);
     list_init(&pools->memories);
     pools->home.memories = &pools->memories;

@@ -135,8 +135,9 @@ struct pools {
 /* False when memory is out. `connections` is the worker's slab of struct server. */
 bool pools_init(struct pools *pools, struct loop *loop, unsigned worker,
                 unsigned n_workers, struct pools **all, struct accounts *accounts,
-                struct ledger *ledger, struct slab *connections,
-                const struct pools_events *events, void *arg) MUST_CHECK;
+                struct ledger *ledger, struct statement_texts *texts,
+                struct slab *connections, const struct pools_events *events,
+                void *arg) MUST_CHECK;
 /* Closes every server: no client has one or waits. On the worker's thread. */
 void pools_close(struct pools *pools);
 /* When all threads have ended and the mailboxes are empty. A zeroed one is fine. */

@@ -1,40 +1,31 @@
 #include "pool/statements.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "core/memory.h"
-
-/* uthash calls exit() when memory is out, unless told otherwise. */
-#define HASH_NONFATAL_OOM 1
-#define uthash_malloc(size) memory_zeroed(size)
-#define uthash_free(memory, size) memory_free(memory)
-#include <uthash.h>
+#include "core/hash_table.h"
 
 /* Statements that no client has a name for, and what their texts may take. */
 #define UNUSED_MAX 1000
 #define UNUSED_BYTES_MAX (4u << 20)
 
+/* The key of most Parse messages fits in. */
+#define KEY_BYTES 1024u
+
 struct statement_store {
-    struct statement *statements; /* hash table, by text, types and session */
+    struct statement_texts *texts;
+    struct statement *statements; /* hash table, by the keys of their texts */
     struct name_entry *names;     /* hash table, by client and name */
     struct list unused;           /* statements, the one released last first */
     size_t n_unused_bytes;
-    uint64_t n_made;
-    unsigned worker;
 };
 
 struct statement {
     struct statement_store *store;
+    const struct statement_text *text; /* held */
     unsigned references;
     struct link in_unused;
     UT_hash_handle hh;
-    char name[STATEMENT_NAME_MAX];
-    size_t n_rest;
-    size_t n_key;
-    uint8_t key[]; /* the rest of its Parse: text, zero byte, number of types, types;
-                      then what it depends on of the session */
 };
 
 struct name_entry {
@@ -52,13 +43,13 @@ struct set_entry {
 /* ---- the store ----------------------------------------------------------------------
  */
 
-struct statement_store *statement_store_new(unsigned worker)
+struct statement_store *statement_store_new(struct statement_texts *texts)
 {
     struct statement_store *store = memory_zeroed(sizeof *store);
 
     if (store == NULL)
         return NULL;
-    store->worker = worker;
+    store->texts = texts;
     list_init(&store->unused);
     return store;
 }
@@ -66,7 +57,7 @@ struct statement_store *statement_store_new(unsigned worker)
 static void use(struct statement *statement)
 {
     list_remove(&statement->store->unused, &statement->in_unused);
-    statement->store->n_unused_bytes -= statement->n_rest;
+    statement->store->n_unused_bytes -= statement->text->n_rest;
 }
 
 static void free_oldest_unused(struct statement_store *store)
@@ -77,6 +68,7 @@ static void free_oldest_unused(struct statement_store *store)
     use(oldest);
     REQUIRE(store->statements != NULL);
     HASH_DEL(store->statements, oldest);
+    statement_texts_release(store->texts, oldest->text);
     memory_free(oldest);
 }
 
@@ -90,53 +82,50 @@ void statement_store_free(struct statement_store *store)
     memory_free(store);
 }
 
-/* Not in the table yet. */
-static struct statement *make_statement(struct statement_store *store,
-                                        const struct message_parse *parse,
-                                        const char *session)
+static struct statement *add_statement(struct statement_store *store, const uint8_t *key,
+                                       size_t n_key, size_t n_rest)
 {
-    const uint8_t *rest = (const uint8_t *)parse->text;
-    size_t n_rest = (size_t)(parse->types - rest) + (size_t)parse->n_types * 4;
-    size_t n_key = n_rest + strlen(session);
-    struct statement *made = memory_zeroed(sizeof *made + n_key);
+    struct statement *made = memory_zeroed(sizeof *made);
 
     if (made == NULL)
         return NULL;
     made->store = store;
-    made->references = 1;
-    made->n_rest = n_rest;
-    memcpy(made->key, rest, n_rest);
-    memcpy(made->key + n_rest, session, n_key - n_rest);
-    made->n_key = n_key;
-    return made;
+    made->text = statement_texts_hold(store->texts, key, n_key, n_rest);
+    if (made->text != NULL)
+        HASH_ADD_KEYPTR(hh, store->statements, made->text->key, n_key, made);
+    if (made->hh.tbl != NULL)
+        return made;
+    if (made->text != NULL) /* out of memory */
+        statement_texts_release(store->texts, made->text);
+    memory_free(made);
+    return NULL;
 }
 
 struct statement *statement_hold_parsed(struct statement_store *store,
                                         const struct message_parse *parse,
                                         const char *session)
 {
-    struct statement *made = make_statement(store, parse, session), *found;
+    const uint8_t *rest = (const uint8_t *)parse->text;
+    size_t n_rest = (size_t)(parse->types - rest) + (size_t)parse->n_types * 4;
+    size_t n_key = n_rest + strlen(session);
+    uint8_t small[KEY_BYTES], *key = n_key <= sizeof small ? small : memory_zeroed(n_key);
+    struct statement *found;
 
-    if (made == NULL)
+    if (key == NULL)
         return NULL;
-    HASH_FIND(hh, store->statements, made->key, made->n_key, found);
-    if (found != NULL) {
-        memory_free(made);
-        return statement_hold(found);
-    }
-    HASH_ADD(hh, store->statements, key, made->n_key, made);
-    if (made->hh.tbl == NULL) { /* out of memory */
-        memory_free(made);
-        return NULL;
-    }
-    snprintf(made->name, sizeof made->name, "pgrouter_%u_%" PRIu64, store->worker,
-             ++store->n_made);
-    return made;
+    memcpy(key, rest, n_rest);
+    memcpy(key + n_rest, session, n_key - n_rest);
+    HASH_FIND(hh, store->statements, key, n_key, found);
+    if (found == NULL)
+        found = add_statement(store, key, n_key, n_rest);
+    if (key != small)
+        memory_free(key);
+    return found == NULL ? NULL : statement_hold(found);
 }
 
 struct statement *statement_hold(struct statement *statement)
 {
-    if (statement->references++ == 0)
+    if (statement->references++ == 0 && link_is_in_list(&statement->in_unused))
         use(statement);
     return statement;
 }
@@ -149,20 +138,20 @@ void statement_release(struct statement *statement)
         return;
     store = statement->store;
     list_prepend(&store->unused, &statement->in_unused);
-    store->n_unused_bytes += statement->n_rest;
+    store->n_unused_bytes += statement->text->n_rest;
     while (store->unused.n > UNUSED_MAX || store->n_unused_bytes > UNUSED_BYTES_MAX)
         free_oldest_unused(store);
 }
 
 const char *statement_name(const struct statement *statement)
 {
-    return statement->name;
+    return statement->text->name;
 }
 
 const uint8_t *statement_rest(const struct statement *statement, size_t *n)
 {
-    *n = statement->n_rest;
-    return statement->key;
+    *n = statement->text->n_rest;
+    return statement->text->key;
 }
 
 /* ---- a client's names ---------------------------------------------------------------

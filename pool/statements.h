@@ -27,13 +27,14 @@
 
 #include "core/check.h"
 #include "core/list.h"
+#include "pool/statement_texts.h"
 #include "wire/message.h"
 
 struct statement_store;
 struct statement;
 
-/* `worker` is part of the names on servers. NULL when memory is out. */
-struct statement_store *statement_store_new(unsigned worker) MUST_CHECK;
+/* `texts` are those of all workers. NULL when memory is out. */
+struct statement_store *statement_store_new(struct statement_texts *texts) MUST_CHECK;
 /* No statement may be held any more. NULL is fine. */
 void statement_store_free(struct statement_store *store);
 
@@ -46,7 +47,6 @@ struct statement *statement_hold(struct statement *statement);
 void statement_release(struct statement *statement); /* NULL is fine */
 
 /* Its name on servers: shorter than STATEMENT_NAME_MAX. */
-#define STATEMENT_NAME_MAX 40
 const char *statement_name(const struct statement *statement);
 /* What stands behind the name in the body of its Parse. */
 const uint8_t *statement_rest(const struct statement *statement, size_t *n);

@@ -42,14 +42,16 @@ bool worker_pools_open(struct worker_pools *shared, unsigned n_workers)
         RAND_bytes(shared->mock_key, sizeof shared->mock_key) != 1)
         return false;
     shared->accounts = accounts_new(shared->ledger);
+    shared->texts = statement_texts_new();
     shared->all = memory_zeroed(n_workers * sizeof(struct pools *));
-    return shared->accounts != NULL && shared->all != NULL;
+    return shared->accounts != NULL && shared->texts != NULL && shared->all != NULL;
 }
 
 void worker_pools_close(struct worker_pools *shared)
 {
     memory_free(shared->all);
     accounts_free(shared->accounts);
+    statement_texts_free(shared->texts);
     ledger_free(shared->ledger);
 }
 
@@ -88,7 +90,7 @@ struct worker *worker_new(unsigned number, unsigned n_workers, struct worker **w
         worker->server_slab == NULL || worker->cancel_keys == NULL ||
         (number == 0 && worker->cancel_rates == NULL) ||
         !pools_init(&worker->pools, worker->loop, number, n_workers, shared->all,
-                    shared->accounts, shared->ledger, worker->server_slab,
+                    shared->accounts, shared->ledger, shared->texts, worker->server_slab,
                     &lease_pools_events, worker)) {
         worker_free(worker);
         return NULL;

@@ -52,6 +52,7 @@ struct control_door {
 struct worker_pools {
     struct ledger *ledger;
     struct accounts *accounts;
+    struct statement_texts *texts;
     struct pools **all;   /* by worker */
     uint8_t mock_key[32]; /* of secrets for users who do not exist */
 };

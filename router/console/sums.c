@@ -3,14 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/memory.h"
+#include "core/hash_table.h"
 #include "router/worker.h"
-
-/* uthash calls exit() when memory is out, unless told otherwise. */
-#define HASH_NONFATAL_OOM 1
-#define uthash_malloc(size) memory_zeroed(size)
-#define uthash_free(memory, size) memory_free(memory)
-#include <uthash.h>
 
 struct pool_entry {
     struct pool_sum sum;

@@ -328,6 +328,7 @@ struct between {
     struct translation translation;
     struct flow flow;
     struct model model;
+    struct statement_texts *texts;
     struct bytes asked;  /* by the client, and not passed on yet */
     struct bytes sent;   /* to the model */
     struct bytes unseen; /* what the model has said, as far as it was not looked at */
@@ -338,7 +339,9 @@ struct between {
 
 static void open_between(struct between *between, unsigned max)
 {
-    *between = (struct between){.pond = pond_new(), .store = statement_store_new(3)};
+    *between = (struct between){.pond = pond_new(), .texts = statement_texts_new()};
+    if (between->texts != NULL)
+        between->store = statement_store_new(between->texts);
     message_rules_init(&between->of_client, MESSAGE_OF_CLIENT, INT32_MAX - 4);
     message_rules_init(&between->of_server, MESSAGE_OF_SERVER, INT32_MAX - 4);
     if (between->pond != NULL && between->store != NULL)
@@ -355,6 +358,7 @@ static void close_between(struct between *between)
         statement_names_clear(between->store, &between->names);
     cr_expect_null(between->names.first);
     statement_store_free(between->store);
+    statement_texts_free(between->texts);
     pond_free(between->pond); /* all buffers are there again */
     clear(&between->asked);
     clear(&between->sent);
@@ -958,7 +962,7 @@ Test(translation, a_stale_statement_is_parsed_anew)
 {
     static const char error[] = "SERROR\0C0A000\0Mcached plan\0RRevalidateCachedQuery\0";
     static const char gone[] =
-        "SERROR\0C26000\0Mprepared statement \"pgrouter_3_2\" does not exist\0";
+        "SERROR\0C26000\0Mprepared statement \"pgrouter_2\" does not exist\0";
     static const char foreign[] =
         "SERROR\0C26000\0Mprepared statement \"s\" does not exist\0";
     static const char other[] = "SERROR\0C0A000\0Mnot supported\0RAnother\0";
