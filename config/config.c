@@ -102,8 +102,9 @@ enum pool_mode config_pool_mode(const struct config *config,
         return user->pool_mode;
     if (database->pool_mode != POOL_MODE_DEFAULT)
         return database->pool_mode;
-    return listener->pool_mode != POOL_MODE_DEFAULT ? listener->pool_mode
-                                                    : config->main.pool_mode;
+    if (listener != NULL && listener->pool_mode != POOL_MODE_DEFAULT)
+        return listener->pool_mode;
+    return config->main.pool_mode;
 }
 
 enum auth_type config_auth_type(const struct config *config,

@@ -240,7 +240,7 @@ static inline int64_t config_own(int64_t own, int64_t general)
     return own == CONFIG_DEFAULT ? general : own;
 }
 /* That of the user, else of the database, else of the listener, else [pgrouter]'s. `user`
- * may be NULL. */
+ * and `listener` may be NULL. */
 enum pool_mode config_pool_mode(const struct config *config,
                                 const struct listener_config *listener,
                                 const struct database_config *database,

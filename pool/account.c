@@ -2,6 +2,7 @@
 
 #include <openssl/crypto.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/memory.h"
@@ -320,6 +321,20 @@ void account_set_keys(struct account *account, const struct scram_keys *keys)
 {
     pthread_mutex_lock(&account->home->mutex);
     account->keys = *keys;
+    pthread_mutex_unlock(&account->home->mutex);
+}
+
+void account_get_why(struct account *account, char why[ACCOUNT_WHY_MAX])
+{
+    pthread_mutex_lock(&account->home->mutex);
+    memcpy(why, account->why, ACCOUNT_WHY_MAX);
+    pthread_mutex_unlock(&account->home->mutex);
+}
+
+void account_set_why(struct account *account, const char *why)
+{
+    pthread_mutex_lock(&account->home->mutex);
+    snprintf(account->why, sizeof account->why, "%s", why);
     pthread_mutex_unlock(&account->home->mutex);
 }
 

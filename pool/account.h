@@ -16,6 +16,8 @@
 #include "pool/ledger.h"
 #include "pool/login.h"
 
+#define ACCOUNT_WHY_MAX 160
+
 struct accounts;
 struct shared_limit;
 
@@ -35,6 +37,8 @@ struct account {
     struct scram_keys keys;
     char *welcome; /* ParameterStatus messages, one behind the other; NULL = none yet */
     size_t n_welcome;
+    char
+        why[ACCOUNT_WHY_MAX]; /* the last login to a server has failed; "" = it has not */
 };
 
 struct account_terms {
@@ -77,6 +81,10 @@ void accounts_count_out(struct accounts *accounts,
  */
 void account_get_keys(struct account *account, struct scram_keys *keys);
 void account_set_keys(struct account *account, const struct scram_keys *keys);
+
+/* Why the last login to a server has failed; "" when it has not. */
+void account_get_why(struct account *account, char why[ACCOUNT_WHY_MAX]);
+void account_set_why(struct account *account, const char *why);
 
 /* Calls `use` with what a server said at its login; false when none has logged in yet. */
 bool account_read_welcome(struct account *account,

@@ -49,7 +49,7 @@ struct member {
 
 static const struct pooled_events pooled_events;
 
-static struct member *member_of(struct pooled *server)
+static struct member *member_of(const struct pooled *server)
 {
     return CONTAINER_OF(server, struct member, pooled);
 }
@@ -246,11 +246,20 @@ void pool_forget(struct need *need)
     end_need(need);
 }
 
-const char *pool_why_waiting(const struct need *need)
+void pool_why_waiting(const struct need *need, char why[ACCOUNT_WHY_MAX])
 {
-    if (need->branch != NULL)
-        return ledger_blocking(need->pool->pools->ledger, &need->waiter);
-    return need->pool->why[0] == '\0' ? NULL : need->pool->why;
+    const char *limit = need->branch == NULL
+                            ? NULL
+                            : ledger_blocking(need->pool->pools->ledger, &need->waiter);
+
+    if (limit != NULL)
+        snprintf(why, ACCOUNT_WHY_MAX, "%s", limit);
+    else
+        account_get_why(need->pool->account, why);
+    if (*why == '\0')
+        snprintf(why, ACCOUNT_WHY_MAX, "%s",
+                 need->branch == NULL ? "no server of the wanted role"
+                                      : "a server is being opened");
 }
 
 static struct need *need_of(struct ledger_waiter *waiter)
@@ -403,7 +412,7 @@ static void close_idle(struct member *member)
     close_member(member);
 }
 
-const char *pool_check_query(struct pooled *server)
+const char *pool_check_query(const struct pooled *server)
 {
     const struct pool *pool = member_of(server)->pool;
     uint64_t rested_ms = loop_now_ms(pool->pools->loop) - server->used_at_ms;
@@ -636,7 +645,7 @@ static void finish_opening(struct member *member)
 
     member->is_open = true;
     member->branch->retry_at_ms = 0;
-    member->pool->why[0] = '\0';
+    account_set_why(member->pool->account, "");
     waiter = ledger_opened(pools->ledger, &member->pooled.slot, &todo);
     pools_post(pools, &todo);
     if (waiter != NULL)
@@ -662,7 +671,7 @@ static void step_back(struct pool *pool, struct pool_branch *branch, const char 
     bool is_final = strncmp(sqlstate, "28", 2) == 0 || strncmp(sqlstate, "3D", 2) == 0;
 
     branch->retry_at_ms = loop_now_ms(pool->pools->loop) + pool->terms.retry_ms;
-    snprintf(pool->why, sizeof pool->why, "%s", why);
+    account_set_why(pool->account, why);
     LIST_EACH_SAFE(item, &pool->needs)
     {
         struct need *need = CONTAINER_OF(item, struct need, in_pool);
@@ -820,8 +829,9 @@ static void follow_topology(struct pool *pool)
 
 void pools_set_topology(struct pools *pools, struct topology *topology)
 {
+    topology_hold(topology);
     topology_release(pools->topology);
-    pools->topology = topology_hold(topology);
+    pools->topology = topology;
     LIST_EACH(item, &pools->pools)
     {
         follow_topology(CONTAINER_OF(item, struct pool, in_pools));
@@ -1224,19 +1234,36 @@ static void survey_busy(const struct pooled *server, struct pool_survey *survey)
     }
 }
 
+static void survey_idle(const struct pooled *server, struct pool_survey *survey)
+{
+    if (pool_check_query(server) != NULL)
+        survey->n_to_check++;
+    else
+        survey->n_idle++;
+}
+
+static void survey_need(const struct need *need, struct pool_survey *survey)
+{
+    survey->longest_wait_ns = need->pool->pools->loop->now_ns - need->waiter.since_ns;
+    pool_why_waiting(need, survey->why);
+}
+
 void pool_survey(const struct pool *pool, struct pool_survey *survey)
 {
     struct link *first = list_first(&pool->needs);
 
-    *survey = (struct pool_survey){.n_idle = (unsigned)pool->idle.n};
+    *survey = (struct pool_survey){0};
+    account_get_why(pool->account, survey->why);
+    LIST_EACH(item, &pool->idle)
+    {
+        survey_idle(&member_in(item)->pooled, survey);
+    }
     LIST_EACH(item, &pool->busy)
     {
         survey_busy(&member_in(item)->pooled, survey);
     }
     if (first != NULL)
-        survey->longest_wait_ns =
-            pool->pools->loop->now_ns -
-            CONTAINER_OF(first, struct need, in_pool)->waiter.since_ns;
+        survey_need(CONTAINER_OF(first, struct need, in_pool), survey);
 }
 
 static void keep_next(const struct list *servers, uint64_t after_id, struct member **next)

@@ -74,7 +74,6 @@ struct pool {
     struct pool_counts counts;
     uint64_t used_at_ms;
     uint64_t mean_lease_ns; /* of the last ones */
-    char why[160];          /* the last login has failed; "" = it has not */
 };
 
 /* A client that waits for a server. */
@@ -158,7 +157,7 @@ void pools_post(struct pools *pools, struct ledger_todo *todo);
 
 enum pool_answer { POOL_LENT, POOL_WAITS, POOL_NO_MEMORY };
 /* What a lent server is to be asked before the client's first word; NULL: nothing. */
-const char *pool_check_query(struct pooled *server);
+const char *pool_check_query(const struct pooled *server);
 /* For a client that needs a server now: `*server`, lent to nobody yet, or `*need`. */
 enum pool_answer pool_take(struct pool *pool, void *client, struct pooled **server,
                            struct need **need) MUST_CHECK;
@@ -179,9 +178,11 @@ void pool_leave(struct pool *pool, struct guest *guest);
 /* What views show of a pool's servers. */
 struct pool_survey {
     unsigned n_active, n_idle, n_testing, n_opening;
-    unsigned n_aimed_at;      /* at rest, but cancel requests are still aimed at them */
-    unsigned n_cancels;       /* such requests, at any of them */
-    uint64_t longest_wait_ns; /* of a client */
+    unsigned n_to_check; /* idle for so long that they are checked before they are lent */
+    unsigned n_aimed_at; /* at rest, but cancel requests are still aimed at them */
+    unsigned n_cancels;  /* such requests, at any of them */
+    uint64_t longest_wait_ns;  /* of a client */
+    char why[ACCOUNT_WHY_MAX]; /* clients wait, or the last login failed; "" = neither */
 };
 void pool_survey(const struct pool *pool, struct pool_survey *survey);
 /* The server with the next higher id; NULL behind the last. `*is_doomed`: it is closed as
@@ -190,8 +191,7 @@ const struct pooled *pool_next_server(const struct pool *pool, uint64_t after_id
                                       bool *is_doomed);
 /* The pool with the lowest number that is at least this; NULL behind the last. */
 struct pool *pools_at(const struct pools *pools, uint32_t number);
-/* Why a client waits, for its refusal: which limit, or what the last login ended with.
- * NULL: there is no node. */
-const char *pool_why_waiting(const struct need *need);
+/* Why a client waits: which limit, or what the last login ended with. */
+void pool_why_waiting(const struct need *need, char why[ACCOUNT_WHY_MAX]);
 
 #endif

@@ -169,6 +169,15 @@ static void write_key(uint8_t *key, const struct statement_names *names, const c
     memcpy(key + sizeof names, name, strlen(name));
 }
 
+size_t statement_names_count(const struct statement_names *names)
+{
+    size_t n = 0;
+
+    for (const struct client_name *name = names->first; name != NULL; name = name->next)
+        n += name->statement != NULL;
+    return n;
+}
+
 struct client_name *statement_names_find(const struct statement_store *store,
                                          const struct statement_names *names,
                                          const char *name)

@@ -75,6 +75,8 @@ struct client_name {
     struct client_name **link;
 };
 
+/* How many mean something; for views. */
+size_t statement_names_count(const struct statement_names *names);
 /* NULL when the client has no such name. */
 struct client_name *statement_names_find(const struct statement_store *store,
                                          const struct statement_names *names,

@@ -57,14 +57,14 @@ static uint64_t time_to_look_ms(const struct client *client)
 
     return smaller_but_not_0(
         (idle_ms + IDLE_LOOKS - 1) / IDLE_LOOKS,
-        (uint64_t)(client->listener->config->main.tcp_user_timeout + 1) / 2);
+        (uint64_t)(client->worker->config->main.tcp_user_timeout + 1) / 2);
 }
 
 /* What the client has left of client_login_timeout: waiting for a node is not its fault.
  */
 static uint64_t login_time_left_ms(const struct client *client)
 {
-    uint64_t whole = (uint64_t)client->listener->config->main.client_login_timeout;
+    uint64_t whole = (uint64_t)client->worker->config->main.client_login_timeout;
     uint64_t left = client->login_spent_ms < whole ? whole - client->login_spent_ms : 0;
     uint64_t n_parts;
 
@@ -89,11 +89,11 @@ static uint64_t deadline_of(const struct client *client, enum client_wait wait)
     case WAIT_IDLE:
         return time_to_look_ms(client);
     case WAIT_QUERY:
-        return (uint64_t)client->listener->config->main.query_wait_timeout;
+        return (uint64_t)client->worker->config->main.query_wait_timeout;
     case WAIT_REST:
         return client->idle_timeout_ms;
     case WAIT_CANCEL:
-        return (uint64_t)client->listener->config->main.cancel_wait_timeout;
+        return (uint64_t)client->worker->config->main.cancel_wait_timeout;
     case WAIT_LINGER:
         return LINGER_MS;
     case WAIT_NOT:
@@ -225,7 +225,7 @@ static void log_refusal(struct client *client, const char *address, const char *
     uint32_t missed;
 
     if (client->listener->settings->mode == MODE_POOL && *fact->sqlstate != '\0' &&
-        !client->listener->config->main.log_pooler_errors)
+        !client->worker->config->main.log_pooler_errors)
         return;
     if (!log_limit_allows(client->worker->control.refusals_logged,
                           loop_now_ms(client->worker->loop), &missed))
@@ -248,7 +248,7 @@ static void log_end(struct client *client, const char *detail)
     client->is_logged = true;
     address_print(&client->peer, address);
     if (client->began_at_ms != 0) {
-        if (client->listener->config->main.log_disconnections)
+        if (client->worker->config->main.log_disconnections)
             log_session_end(client, address);
     } else if (fact->kind == CLOSE_KIND_QUIET) {
         LOG(DEBUG, "connection closed", TEXT("client", address),

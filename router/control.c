@@ -345,8 +345,8 @@ static void set_security(struct control *control, struct security *security)
     control->security = security;
     control->has_new_files = false;
     for (unsigned i = 0; i < control->n_workers; i++)
-        if (!worker_post_security(control->workers[i], security))
-            LOG(ERROR, "out of memory: a worker goes on with certificates of before",
+        if (!worker_post_settings(control->workers[i], control->config, security))
+            LOG(ERROR, "out of memory: a worker goes on with settings of before",
                 NUMBER("worker", i));
 }
 

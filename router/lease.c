@@ -418,7 +418,7 @@ static void set_parameters(struct client *client, struct parameter_set *paramete
 
 static void begin_lease(struct client *client, struct pooled *server)
 {
-    unsigned max = (unsigned)client->listener->config->main.max_prepared_statements;
+    unsigned max = (unsigned)client->worker->config->main.max_prepared_statements;
 
     client->lease = server;
     client->pool->counts.server_assignments++;
@@ -606,11 +606,10 @@ void lease_cancel(struct client *client)
 
 void lease_give_up(struct client *client)
 {
-    const char *limit = pool_why_waiting(client->need);
-    char why[256];
+    char limit[ACCOUNT_WHY_MAX], why[256];
 
-    snprintf(why, sizeof why, "%s (%s)", close_facts[CLOSE_QUERY_WAIT].text,
-             limit != NULL ? limit : "no server of the wanted role");
+    pool_why_waiting(client->need, limit);
+    snprintf(why, sizeof why, "%s (%s)", close_facts[CLOSE_QUERY_WAIT].text, limit);
     client_refuse(client, CLOSE_QUERY_WAIT, why);
 }
 
@@ -758,7 +757,7 @@ static bool is_over(uint64_t spent_ms, int64_t own, int64_t general)
 static void on_look(void *arg, const struct pool_look *look)
 {
     struct client *client = arg;
-    const struct config *config = client->listener->config;
+    const struct config *config = client->worker->config;
     const struct main_config *main = &config->main;
     const struct user_config *user = config_user(config, client->pool->account->user);
     const struct user_config none = {.query_timeout = CONFIG_DEFAULT,
@@ -780,7 +779,7 @@ static void on_look(void *arg, const struct pool_look *look)
 static bool on_long_wait(void *arg, uint64_t waited_ms)
 {
     struct client *client = arg;
-    const struct main_config *main = &client->listener->config->main;
+    const struct main_config *main = &client->worker->config->main;
 
     if (main->query_wait_notify == 0 || client->began_at_ms == 0)
         return true;

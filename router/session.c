@@ -292,7 +292,7 @@ static void begin_relay(struct client *client)
     client_enter(client, CLIENT_ACTIVE);
     client->began_at_ms = loop_now_ms(client->worker->loop);
     start_relay(client);
-    if (client->listener->config->main.log_connections)
+    if (client->worker->config->main.log_connections)
         log_session_begin(client);
 }
 
@@ -623,7 +623,7 @@ static enum close_reason who_has_vanished(struct client *client)
     static const enum close_reason reasons[] = {CLOSE_CLIENT_VANISHED,
                                                 CLOSE_SERVER_VANISHED};
     struct stream *const ends[] = {&client->stream, &client->server->stream};
-    int for_ms = (int)client->listener->config->main.tcp_user_timeout;
+    int for_ms = (int)client->worker->config->main.tcp_user_timeout;
 
     if (for_ms == 0 ||
         (client->relay.active_at_ns <= client->looked_at_ns && !client->is_owed))

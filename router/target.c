@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "core/memory.h"
+#include "router/pool_setup.h"
 #include "router/worker.h"
 
 void target_clear(struct target *target)
@@ -199,51 +200,6 @@ struct parameter_set *target_parameters(const struct target *target,
 /* ---- its pool -----------------------------------------------------------------------
  */
 
-/* Whom to log in to the server as. */
-static const char *server_user(const struct target *target)
-{
-    return *target->settings->user != '\0' ? target->settings->user : target->user;
-}
-
-static const char *server_password(const struct target *target)
-{
-    const char *secret;
-
-    if (*target->settings->password != '\0')
-        return target->settings->password;
-    secret = config_secret(target->config, server_user(target));
-    return secret == NULL ? "" : secret;
-}
-
-static struct account *hold_account(const struct target *target, struct worker *worker)
-{
-    const struct main_config *main = &target->config->main;
-    const struct database_config *settings = target->settings;
-    const struct user_config *user = target->user_settings;
-    struct account_terms terms = {
-        .name = target->database,
-        .database = *settings->dbname != '\0' ? settings->dbname : target->database,
-        .user = server_user(target),
-        .password = server_password(target),
-        .pool_size = (unsigned)config_own(
-            user == NULL ? CONFIG_DEFAULT : user->pool_size,
-            config_own(settings->pool_size, main->default_pool_size)),
-        .reserve_pool_size = (unsigned)config_own(
-            user == NULL ? CONFIG_DEFAULT : user->reserve_pool_size,
-            config_own(settings->reserve_pool_size, main->reserve_pool_size)),
-        .max_db_connections =
-            (unsigned)config_own(settings->max_db_connections, main->max_db_connections),
-        .max_user_connections = (unsigned)config_own(
-            user == NULL ? CONFIG_DEFAULT : user->max_user_connections,
-            main->max_user_connections),
-    };
-    struct ledger_todo todo = {0};
-    struct account *account = account_hold(worker->shared->accounts, &terms, &todo);
-
-    pools_post(&worker->pools, &todo);
-    return account;
-}
-
 const char *target_count(const struct target *target, struct worker *worker,
                          struct client_count *counted[2])
 {
@@ -285,39 +241,12 @@ uint64_t target_idle_timeout_ms(const struct target *target)
 
 struct pool *target_pool(const struct target *target, struct worker *worker)
 {
-    const struct main_config *main = &target->config->main;
     const struct database_config *settings = target->settings;
-    struct pool_terms terms = {
-        .role = settings->role,
-        .connect_timeout_ms = (uint64_t)main->server_connect_timeout,
-        .retry_ms = (uint64_t)main->server_login_retry,
-        .lifetime_ms =
-            (uint64_t)config_own(settings->server_lifetime, main->server_lifetime),
-        .idle_ms = (uint64_t)main->server_idle_timeout,
-        .handover_after_ns = (uint64_t)main->handover_after * 1000000u,
-        .max_node_connections = (unsigned)main->max_node_connections,
-        .takes_turns = main->server_round_robin,
-        .takes_first_node = settings->load_balance_hosts == LOAD_BALANCE_HOSTS_DISABLE,
-        .min_pool_size =
-            (unsigned)config_own(settings->min_pool_size, main->min_pool_size),
-        .reserve_after_ms = (uint64_t)main->reserve_pool_timeout,
-        .forget_after_ms =
-            strcmp(settings->name, "*") == 0 ? (uint64_t)main->autodb_idle_timeout : 0,
-        .check_delay_ms = (uint64_t)main->server_check_delay,
-        .resets_always = main->server_reset_query_always,
-        .mode = target->mode,
-    };
-    struct account *account = hold_account(target, worker);
+    const char *user = *settings->user != '\0' ? settings->user : target->user;
+    struct pool *pool = pool_setup(worker, target->config, settings, target->database,
+                                   user, target->mode);
 
-    if (account == NULL)
-        return NULL;
-    if (target->keys.salt.n > 0)
-        account_set_keys(account, &target->keys);
-    return pools_find(&worker->pools, account, &terms,
-                      &(struct pool_texts){
-                          .cluster = settings->to->name,
-                          .reset_query = main->server_reset_query,
-                          .check_query = main->server_check_query,
-                          .connect_query = settings->connect_query,
-                      });
+    if (pool != NULL && target->keys.salt.n > 0)
+        account_set_keys(pool->account, &target->keys);
+    return pool;
 }

@@ -10,6 +10,7 @@
 #include "router/cancel.h"
 #include "router/console/sums.h"
 #include "router/lease.h"
+#include "router/pool_setup.h"
 #include "router/session.h"
 #include "wire/auth.h"
 
@@ -27,8 +28,9 @@ struct topology_message {
 };
 
 /* Likewise. */
-struct security_message {
+struct settings_message {
     struct message message;
+    struct config *config;     /* held */
     struct security *security; /* held */
 };
 
@@ -105,6 +107,7 @@ void worker_free(struct worker *worker)
         return;
     tally_clear(&worker->tallies);
     topology_release(worker->topology);
+    config_release(worker->config);
     pools_clear(&worker->pools);
     mailbox_free(worker->mailbox);
     slab_free(worker->client_slab);
@@ -248,25 +251,31 @@ bool worker_post_topology(struct worker *worker, struct topology *topology)
     return true;
 }
 
-static void on_security(struct message *message, void *receiver)
+static void on_settings(struct message *message, void *receiver)
 {
-    struct security_message *news =
-        CONTAINER_OF(message, struct security_message, message);
+    struct settings_message *news =
+        CONTAINER_OF(message, struct settings_message, message);
     struct worker *worker = receiver;
 
     pools_set_security(&worker->pools, news->security);
     security_release(news->security);
+    config_release(worker->config);
+    worker->config = news->config;
     memory_free(news);
+    if (!worker->is_stopping)
+        pool_setup_all(worker);
 }
 
-bool worker_post_security(struct worker *worker, struct security *security)
+bool worker_post_settings(struct worker *worker, struct config *config,
+                          struct security *security)
 {
-    struct security_message *news = memory_zeroed(sizeof *news);
+    struct settings_message *news = memory_zeroed(sizeof *news);
 
     if (news == NULL)
         return false;
+    news->config = config_hold(config);
     news->security = security_hold(security);
-    mailbox_post(worker->mailbox, &news->message, on_security);
+    mailbox_post(worker->mailbox, &news->message, on_settings);
     return true;
 }
 

@@ -72,6 +72,7 @@ struct worker {
     struct loop *loop;
     struct mailbox *mailbox;
     struct topology *topology; /* held */
+    struct config *config;     /* held; the newest */
     struct slab *client_slab;
     struct slab *server_slab;
     struct pools pools;
@@ -117,7 +118,8 @@ void worker_post_admission(struct worker *worker, struct ticket *ticket);
  * what it has, and the next one supersedes this). */
 bool worker_post_topology(struct worker *worker, struct topology *topology) MUST_CHECK;
 /* The same. */
-bool worker_post_security(struct worker *worker, struct security *security) MUST_CHECK;
+bool worker_post_settings(struct worker *worker, struct config *config,
+                          struct security *security) MUST_CHECK;
 /* Clients without a server are sent away; sessions go on. */
 bool worker_post_end_waiting(struct worker *worker) MUST_CHECK;
 /* Every client is sent away, then the thread ends. */

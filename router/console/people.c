@@ -24,6 +24,7 @@ struct person {
     uint64_t link; /* of whom it has; 0 = nobody */
     int pid;
     const char *application;
+    size_t n_statements; /* prepared, with a name */
 };
 
 static void ptr_text(uint64_t id, bool is_server, char text[24])
@@ -100,7 +101,7 @@ static void row_person(struct row *row, const struct worker *worker,
     row_number(row, person->pid != 0 ? person->pid : ends.pid);
     row_tls(row, person->stream, person->state);
     row_text(row, person->application);
-    row_number(row, 0); /* statements that are kept */
+    row_number(row, (int64_t)person->n_statements);
     row_number(row, (int64_t)person->id);
 }
 
@@ -164,6 +165,7 @@ static bool add_client(struct question *question, const struct worker *worker,
         .id = client->id,
         .link = client->lease == NULL ? 0 : client->lease->id,
         .application = application_of(client->parameters),
+        .n_statements = statement_names_count(&client->names),
     };
     struct row row;
 
@@ -261,6 +263,7 @@ static bool add_server(struct question *question, const struct worker *worker,
         .link = server->client == NULL ? 0 : ((const struct client *)server->client)->id,
         .pid = (int)server->key.process_id,
         .application = application_of(server->parameters),
+        .n_statements = server->translation.set.by_use.n,
     };
     struct row row;
 

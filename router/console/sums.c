@@ -1,5 +1,6 @@
 #include "router/console/sums.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -144,18 +145,22 @@ const struct user_sum *sums_user(const struct sums *sums, const char *name)
 /* ---- adding -------------------------------------------------------------------------
  */
 
+static unsigned survey_servers(const struct pool_survey *servers)
+{
+    return servers->n_active + servers->n_idle + servers->n_to_check +
+           servers->n_testing + servers->n_opening + servers->n_aimed_at;
+}
+
 unsigned pool_sum_servers(const struct pool_sum *sum)
 {
-    const struct pool_survey *servers = &sum->servers;
-
-    return servers->n_active + servers->n_idle + servers->n_testing + servers->n_opening +
-           servers->n_aimed_at;
+    return survey_servers(&sum->servers);
 }
 
 static void add_survey(struct pool_survey *to, const struct pool_survey *one)
 {
     to->n_active += one->n_active;
     to->n_idle += one->n_idle;
+    to->n_to_check += one->n_to_check;
     to->n_testing += one->n_testing;
     to->n_opening += one->n_opening;
     to->n_aimed_at += one->n_aimed_at;
@@ -174,12 +179,13 @@ static bool add_one_pool(struct sums *sums, const struct pool *pool)
         return false;
     pool_survey(pool, &survey);
     add_survey(&sum->servers, &survey);
+    if (sum->why[0] == '\0')
+        snprintf(sum->why, sizeof sum->why, "%s", survey.why);
     sum->mode = pool->terms.mode;
     sum->n_clients += pool->n_clients;
     sum->n_waiting += (unsigned)pool->needs.n;
     pool_counts_add(&sum->counts, &pool->counts);
-    user->n_servers += survey.n_active + survey.n_idle + survey.n_testing +
-                       survey.n_opening + survey.n_aimed_at;
+    user->n_servers += survey_servers(&survey);
     LIST_EACH(item, &pool->guests)
     {
         const struct guest *guest = CONTAINER_OF(item, struct guest, in_list);

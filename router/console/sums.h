@@ -21,7 +21,8 @@ struct pool_sum {
     enum pool_mode mode;
     unsigned n_clients; /* waiting ones too */
     unsigned n_waiting;
-    struct pool_survey servers;
+    struct pool_survey servers; /* but for its `why` */
+    char why[160]; /* clients wait, in one of the workers; "" = nothing is known */
     struct pool_counts counts;
 };
 

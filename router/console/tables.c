@@ -346,13 +346,14 @@ static enum row_step add_pool(struct snapshot *snapshot, struct question *questi
     row_number(&row, sum->servers.n_cancels);
     row_number(&row, sum->servers.n_aimed_at);
     row_number(&row, sum->servers.n_idle);
-    row_number(&row, 0); /* idle, and to be checked before it is lent */
+    row_number(&row, sum->servers.n_to_check);
     row_number(&row, sum->servers.n_testing);
     row_number(&row, sum->servers.n_opening);
     row_number(&row, (int64_t)(sum->servers.longest_wait_ns / 1000000000u));
     row_number(&row, (int64_t)(sum->servers.longest_wait_ns / 1000u % 1000000u));
     row_text(&row, pool_modes[sum->mode]);
     row_text(&row, load_balance_of(config_database(snapshot->config, sum->database)));
+    row_text(&row, sum->why);
     return ended(&row);
 }
 

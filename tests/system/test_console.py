@@ -50,7 +50,8 @@ COLUMNS = {
     "peers": ["peer_id", "host", "port", "pool_size"],
 }
 # Ours stand behind them.
-MORE = {"clients": ["worker"], "servers": ["node", "worker"], "databases": ["cluster", "role"]}
+MORE = {"clients": ["worker"], "servers": ["node", "worker"], "databases": ["cluster", "role"],
+        "pools": ["why"]}
 
 USERS = {"admin_users": "postgres", "stats_users": "app"}
 MAIN = {**USERS, "pool_mode": "transaction"}
@@ -312,6 +313,50 @@ def test_pools_show_who_waits_and_who_works(cluster, pool):
         for client in clients:
             client.close()
         assert process.wait_until(lambda: row_of(c, "POOLS", database="app")["cl_active"] == 0, 5)
+
+
+def test_pools_show_why_clients_wait(pool):
+    r = pool(main={**MAIN, "default_pool_size": 1})
+    with console(r) as c, join(r) as first, join(r) as second:
+        first.execute("begin")
+        first.execute("select 1")
+        assert row_of(c, "POOLS", database="app")["why"] == ""
+        waiting = Later(lambda: second.execute("select 1"))
+        assert process.wait_until(lambda: row_of(c, "POOLS", database="app")["why"] == "pool_size", 5)
+        first.execute("commit")
+        waiting.result()
+        assert row_of(c, "POOLS", database="app")["why"] == ""
+
+
+def test_servers_that_rested_long_are_to_be_checked(pool):
+    r = pool(main={**MAIN, "server_check_delay": "1s", "server_check_query": "select 1"})
+    with console(r) as c:
+        with join(r) as client:
+            client.execute("select 1")
+            row = row_of(c, "POOLS", database="app")
+            assert (row["sv_idle"], row["sv_used"]) == (1, 0)
+            assert process.wait_until(lambda: row_of(c, "POOLS", database="app")["sv_used"] == 1, 5)
+            assert row_of(c, "POOLS", database="app")["sv_idle"] == 0
+            client.execute("select 1")
+            row = row_of(c, "POOLS", database="app")
+            assert (row["sv_idle"], row["sv_used"]) == (1, 0)
+
+
+def test_prepared_statements_are_counted(pool):
+    """A client's names, and what a server has: two clients' texts, of which they share one."""
+    r = pool(main={**MAIN, "default_pool_size": 1})
+
+    def counts(what):
+        return sorted(row["prepared_statements"] for row in show(c, what) if row["database"] == "app")
+
+    with console(r) as c, join(r) as one, join(r) as other:
+        one.prepare_threshold = other.prepare_threshold = 0
+        for n in range(3):
+            one.execute(f"select {n}", prepare=True)
+        other.execute("select 0", prepare=True)
+        other.execute("select 'mine'", prepare=True)
+        assert counts("CLIENTS") == [2, 3]
+        assert counts("SERVERS") == [4]
 
 
 def test_a_server_that_is_reset_is_tested(pool):

@@ -308,6 +308,36 @@ def test_min_pool_size_is_kept_open(cluster, pool, where):
         assert node.sees(3)
 
 
+def test_min_pool_size_needs_no_client_where_the_user_is_known(cluster, pool):
+    """A database with a user of its own; its servers go to the new primary by themselves."""
+    r = pool(main=TRANSACTION, databases={"app": "cluster=main user=app min_pool_size=3",
+                                          "cold": "cluster=main dbname=app min_pool_size=3"})
+    with Onlooker(cluster.leader()) as node:
+        assert node.sees(3)
+        r.sections["databases"]["app"] = "cluster=main user=app min_pool_size=5"
+        r.reload()
+        assert node.sees(5)
+        time.sleep(1.5)
+        assert node.count() == 5
+
+
+def test_min_pool_size_waits_for_a_key_and_says_so(cluster, pool):
+    """With a SCRAM secret there is nothing to log in with until a client has shown its key."""
+    with Onlooker(cluster.leader()) as node:
+        secret = node.ask("select rolpassword from pg_authid where rolname = 'app'")
+        r = pool(main={**TRANSACTION, "admin_users": "postgres", "min_pool_size": 2,
+                       "server_login_retry": "1s"},
+                 databases={"app": "cluster=main user=app"},
+                 secrets={"app": secret, "postgres": cluster.passwords["postgres"]})
+        with psycopg.connect(r.dsn("pool", user="postgres", dbname="pgbouncer"), autocommit=True) as c:
+            assert process.wait_until(lambda: "no client has logged in by SCRAM yet" in
+                                      c.execute("SHOW POOLS").fetchone()[-1], 10)
+            assert node.count() == 0
+            with join(r):
+                assert node.sees(2)
+            assert c.execute("SHOW POOLS").fetchone()[-1] == ""
+
+
 def refused(router, **more):
     with pytest.raises(psycopg.OperationalError) as caught:
         join(router, **more)

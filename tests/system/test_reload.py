@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from harness.background import Background
 from harness.fake_node import ask_who, fake_nodes, setting, who
 from harness.fake_patroni import Answer
 from harness.fake_postgres import FakePostgres
+from harness.pools import Later, Onlooker, join
 from harness.ports import free_port
 from harness.wire import Client
 
@@ -33,6 +35,48 @@ def session(router, listener="rw"):
     client = Client(router.at(listener))
     client.log_in()
     return client
+
+
+# Pools
+
+
+def test_pools_and_their_clients_follow_at_once(cluster, pool):
+    """Without anybody who comes anew."""
+    r = pool(main={"pool_mode": "transaction", "default_pool_size": 1, "query_wait_timeout": "60s"})
+    main = r.sections["pgrouter"]
+    with join(r) as one, join(r) as other, Onlooker(cluster.leader()) as node:
+        one.execute("begin")
+        one.execute("select 1")
+        waiting = Later(lambda: other.execute("select 2"))
+        assert node.sees(1)
+        time.sleep(0.5)
+        assert not waiting.is_over()
+        main["default_pool_size"] = 2
+        r.reload()
+        waiting.result()
+        one.execute("commit")
+
+        main["server_idle_timeout"] = "1s"
+        r.reload()
+        assert node.sees(0)
+
+        main["query_timeout"] = "1s"
+        r.reload()
+        with pytest.raises(psycopg.OperationalError, match="query_timeout"):
+            one.execute("select pg_sleep(10)")
+
+
+def test_a_pool_follows_its_database_to_another_cluster(cluster, pool):
+    leader = cluster.leader()
+    replica = next(node for node in cluster.nodes if node is not leader)
+    r = pool(main={"pool_mode": "transaction"}, more={
+        "cluster far": {"nodes": f"{replica.name}={replica.address}:{replica.port}", "check": "tcp"}})
+    with join(r) as client:
+        assert client.execute("select pg_is_in_recovery()").fetchone() == (False,)
+        r.sections["databases"]["app"] = "cluster=far role=any"
+        r.reload()
+        assert process.wait_until(
+            lambda: client.execute("select pg_is_in_recovery()").fetchone() == (True,), 5)
 
 
 # Listeners

@@ -1,0 +1,150 @@
+#include "router/pool_setup.h"
+
+#include <string.h>
+
+#include "core/log.h"
+#include "router/worker.h"
+
+/* A number of the user's own, else the general one. */
+#define OF_USER(user, field, general) \
+    config_own((user) == NULL ? CONFIG_DEFAULT : (user)->field, general)
+
+static const char *password_of(const struct config *config,
+                               const struct database_config *settings, const char *user)
+{
+    const char *secret;
+
+    if (*settings->password != '\0')
+        return settings->password;
+    secret = config_secret(config, user);
+    return secret == NULL ? "" : secret;
+}
+
+static struct account *hold_account(struct worker *worker, const struct config *config,
+                                    const struct database_config *settings,
+                                    const char *database, const char *user)
+{
+    const struct main_config *main = &config->main;
+    const struct user_config *own = config_user(config, user);
+    struct account_terms terms = {
+        .name = database,
+        .database = *settings->dbname != '\0' ? settings->dbname : database,
+        .user = user,
+        .password = password_of(config, settings, user),
+        .pool_size = (unsigned)OF_USER(
+            own, pool_size, config_own(settings->pool_size, main->default_pool_size)),
+        .reserve_pool_size = (unsigned)OF_USER(
+            own, reserve_pool_size,
+            config_own(settings->reserve_pool_size, main->reserve_pool_size)),
+        .max_db_connections =
+            (unsigned)config_own(settings->max_db_connections, main->max_db_connections),
+        .max_user_connections =
+            (unsigned)OF_USER(own, max_user_connections, main->max_user_connections),
+    };
+    struct ledger_todo todo = {0};
+    struct account *account = account_hold(worker->shared->accounts, &terms, &todo);
+
+    pools_post(&worker->pools, &todo);
+    return account;
+}
+
+static unsigned min_pool_size(const struct config *config,
+                              const struct database_config *settings)
+{
+    return (unsigned)config_own(settings->min_pool_size, config->main.min_pool_size);
+}
+
+static struct pool_terms terms_of(const struct config *config,
+                                  const struct database_config *settings,
+                                  enum pool_mode mode)
+{
+    const struct main_config *main = &config->main;
+
+    return (struct pool_terms){
+        .role = settings->role,
+        .connect_timeout_ms = (uint64_t)main->server_connect_timeout,
+        .retry_ms = (uint64_t)main->server_login_retry,
+        .lifetime_ms =
+            (uint64_t)config_own(settings->server_lifetime, main->server_lifetime),
+        .idle_ms = (uint64_t)main->server_idle_timeout,
+        .handover_after_ns = (uint64_t)main->handover_after * 1000000u,
+        .max_node_connections = (unsigned)main->max_node_connections,
+        .takes_turns = main->server_round_robin,
+        .takes_first_node = settings->load_balance_hosts == LOAD_BALANCE_HOSTS_DISABLE,
+        .min_pool_size = min_pool_size(config, settings),
+        .reserve_after_ms = (uint64_t)main->reserve_pool_timeout,
+        .forget_after_ms =
+            strcmp(settings->name, "*") == 0 ? (uint64_t)main->autodb_idle_timeout : 0,
+        .check_delay_ms = (uint64_t)main->server_check_delay,
+        .resets_always = main->server_reset_query_always,
+        .mode = mode,
+    };
+}
+
+struct pool *pool_setup(struct worker *worker, const struct config *config,
+                        const struct database_config *settings, const char *database,
+                        const char *user, enum pool_mode mode)
+{
+    struct account *account = hold_account(worker, config, settings, database, user);
+    struct pool_terms terms = terms_of(config, settings, mode);
+
+    if (account == NULL)
+        return NULL;
+    return pools_find(&worker->pools, account, &terms,
+                      &(struct pool_texts){
+                          .cluster = settings->to->name,
+                          .reset_query = config->main.server_reset_query,
+                          .check_query = config->main.server_check_query,
+                          .connect_query = settings->connect_query,
+                      });
+}
+
+/* ---- behind a reload ----------------------------------------------------------------
+ */
+
+/* A database that is not there any more serves those whom it has. */
+static void set_up_again(struct worker *worker, struct pool *pool)
+{
+    const struct config *config = worker->config;
+    const struct account *account = pool->account;
+    const struct database_config *settings = config_database(config, account->name);
+    const char *dbname;
+
+    if (settings == NULL)
+        return;
+    dbname = *settings->dbname != '\0' ? settings->dbname : account->name;
+    if (strcmp(dbname, account->database) != 0)
+        return; /* nor one that has become another */
+    if (pool_setup(worker, config, settings, account->name, account->user,
+                   pool->terms.mode) == NULL)
+        LOG(ERROR, "out of memory: a pool goes on as before",
+            TEXT("database", account->name), TEXT("user", account->user));
+}
+
+static void make_warm_pool(struct worker *worker, const struct database_config *settings)
+{
+    const struct config *config = worker->config;
+    enum pool_mode mode = config_pool_mode(config, NULL, settings, NULL);
+
+    if (*settings->user == '\0' || strcmp(settings->name, "*") == 0 ||
+        min_pool_size(config, settings) == 0)
+        return;
+    if (pool_setup(worker, config, settings, settings->name, settings->user, mode) ==
+        NULL)
+        LOG(ERROR, "out of memory: no servers are kept warm",
+            TEXT("database", settings->name));
+}
+
+void pool_setup_all(struct worker *worker)
+{
+    const struct config *config = worker->config;
+    struct pool *pool;
+
+    for (uint32_t next = 0; (pool = pools_at(&worker->pools, next)) != NULL;
+         next = pool->number + 1)
+        set_up_again(worker, pool);
+    for (size_t i = 0; worker->number == 0 && i < config->n_databases; i++)
+        make_warm_pool(worker, &config->databases[i]);
+    if (worker->topology != NULL)
+        pools_set_topology(&worker->pools, worker->topology);
+}
