@@ -222,9 +222,9 @@ static void aim(struct cancel_run *run, struct worker *worker, struct pooled *se
 /* A client of a pool: what it has asked of a server, or still waits to. */
 static void aim_at(struct cancel_run *run, struct worker *worker, struct client *client)
 {
-    if (client->state == CLIENT_LEASED) {
+    if (client->state == CLIENT_LEASED && client->lease->state == POOLED_ACTIVE) {
         aim(run, worker, client->lease);
-    } else if (client->state == CLIENT_QUEUED) {
+    } else if (client->state == CLIENT_LEASED || client->state == CLIENT_QUEUED) {
         lease_cancel(client);
         client_settle(client);
     }

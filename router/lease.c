@@ -591,8 +591,12 @@ void lease_cancel(struct client *client)
         client_refuse(client, CLOSE_CANCELLED, NULL);
         return;
     }
-    pool_forget(client->need);
+    if (client->need != NULL)
+        pool_forget(client->need);
+    else
+        pool_give(client->lease, false);
     client->need = NULL;
+    client->lease = NULL;
     client_enter(client, CLIENT_IDLE);
     buffer_skip(client->inbox, (uint32_t)n);
     if (buffer_unread(client->inbox) == 0) {

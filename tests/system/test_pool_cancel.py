@@ -72,6 +72,28 @@ def test_a_client_that_was_cancelled_in_the_queue_may_ask_again(pool):
             assert one(queued, "select 'again'") == "again"
 
 
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_what_we_ask_a_server_ourselves_is_not_cancelled(cluster, pool, mode):
+    """The client's query is, before the server has heard of it."""
+    r = pool(main={"pool_mode": mode, "default_pool_size": 1, "server_check_delay": 0,
+                   "server_check_query": "select 'checked' from pg_sleep(1)"})
+    with join(r) as client, Onlooker(cluster.leader()) as node:
+        one(client, "select 1")
+        pid = node.pids()
+        if mode == "session":
+            client.close()
+            client = join(r)
+        waiting = Later(lambda: client.execute("select 'never asked'"))
+        assert node.sees(1, "state = 'active' and query like '%checked%'")
+        client.cancel()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            waiting.result(5)
+        assert node.count("query like '%never asked%'") == 0
+        assert one(client, "select 'goes on'") == "goes on"
+        assert node.pids() == pid
+        client.close()
+
+
 def test_a_wrong_key_cancels_nothing(cluster, pool):
     r = pool(main={**TRANSACTION, "auth_type": "trust"})
     with Client(r.at("pool")) as client, Onlooker(cluster.leader()) as node:
