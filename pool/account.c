@@ -5,24 +5,35 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/memory.h"
+#include "core/hash_table.h"
 
 /* A limit that several accounts take from: of a database, of a user, of a node. */
 struct shared_limit {
-    struct link in_accounts;
-    enum ledger_scope scope;
-    uint32_t node_id;
-    char *name;
+    UT_hash_handle hh;
     unsigned references;
     struct ledger_limit *limit; /* held */
     struct client_count clients;
+    uint8_t key[]; /* scope, node, name */
+};
+
+/* One that it has or had: a login that is under way may use it still. */
+struct password {
+    struct link in_passwords;
+    struct secret secret; /* points into the text */
+    char text[];
+};
+
+struct entry {
+    struct account account;
+    UT_hash_handle hh;
+    char key[]; /* name, database and user, with a zero byte behind each */
 };
 
 struct accounts {
     pthread_mutex_t mutex;
     struct ledger *ledger;
-    struct list open;
-    struct list limits;
+    struct entry *entries;       /* hash table, by key */
+    struct shared_limit *limits; /* hash table, by key */
 };
 
 struct accounts *accounts_new(struct ledger *ledger)
@@ -33,16 +44,14 @@ struct accounts *accounts_new(struct ledger *ledger)
         return NULL;
     pthread_mutex_init(&accounts->mutex, NULL);
     accounts->ledger = ledger;
-    list_init(&accounts->open);
-    list_init(&accounts->limits);
     return accounts;
 }
 
 static void free_limit(struct accounts *accounts, struct shared_limit *shared)
 {
-    list_remove(&accounts->limits, &shared->in_accounts);
+    REQUIRE(accounts->limits != NULL);
+    HASH_DEL(accounts->limits, shared);
     ledger_limit_release(accounts->ledger, shared->limit);
-    memory_free(shared->name);
     memory_free(shared);
 }
 
@@ -50,11 +59,9 @@ void accounts_free(struct accounts *accounts)
 {
     if (accounts == NULL)
         return;
-    REQUIRE(accounts->open.n == 0);
-    LIST_EACH_SAFE(item, &accounts->limits) /* those of nodes */
-    {
-        free_limit(accounts, CONTAINER_OF(item, struct shared_limit, in_accounts));
-    }
+    REQUIRE(accounts->entries == NULL);
+    while (accounts->limits != NULL) /* those of nodes */
+        free_limit(accounts, accounts->limits);
     pthread_mutex_destroy(&accounts->mutex);
     memory_free(accounts);
 }
@@ -62,23 +69,23 @@ void accounts_free(struct accounts *accounts)
 /* ---- limits that are shared ---------------------------------------------------------
  */
 
-static struct shared_limit *find_limit(struct accounts *accounts, enum ledger_scope scope,
-                                       const char *name, uint32_t node_id)
+static struct shared_limit *make_limit(enum ledger_scope scope, const char *name,
+                                       uint32_t node_id)
 {
-    LIST_EACH(item, &accounts->limits)
-    {
-        struct shared_limit *shared =
-            CONTAINER_OF(item, struct shared_limit, in_accounts);
+    size_t n_name = strlen(name);
+    struct shared_limit *shared =
+        memory_zeroed(sizeof *shared + 1 + sizeof node_id + n_name);
 
-        if (shared->scope == scope && shared->node_id == node_id &&
-            strcmp(shared->name, name) == 0)
-            return shared;
-    }
-    return NULL;
+    if (shared == NULL)
+        return NULL;
+    shared->key[0] = (uint8_t)scope;
+    memcpy(shared->key + 1, &node_id, sizeof node_id);
+    memcpy(shared->key + 1 + sizeof node_id, name, n_name);
+    return shared;
 }
 
-static struct shared_limit *add_limit(struct accounts *accounts, enum ledger_scope scope,
-                                      const char *name, uint32_t node_id)
+static bool add_limit(struct accounts *accounts, struct shared_limit *shared,
+                      enum ledger_scope scope, size_t n_key)
 {
     static const char *const settings[LEDGER_SCOPES] = {
         [LEDGER_POOL] = "pool_size",
@@ -86,36 +93,34 @@ static struct shared_limit *add_limit(struct accounts *accounts, enum ledger_sco
         [LEDGER_USER] = "max_user_connections",
         [LEDGER_NODE] = "max_node_connections",
     };
-    struct shared_limit *shared = memory_zeroed(sizeof *shared);
 
-    if (shared == NULL)
-        return NULL;
-    shared->scope = scope;
-    shared->node_id = node_id;
-    shared->name = memory_text(name);
     shared->limit = ledger_limit_new(settings[scope], 0);
-    if (shared->name == NULL || shared->limit == NULL) {
-        if (shared->limit != NULL)
-            ledger_limit_release(accounts->ledger, shared->limit);
-        memory_free(shared->name);
-        memory_free(shared);
-        return NULL;
-    }
-    list_append(&accounts->limits, &shared->in_accounts);
-    return shared;
+    if (shared->limit == NULL)
+        return false;
+    HASH_ADD(hh, accounts->limits, key, n_key, shared);
+    if (shared->hh.tbl != NULL)
+        return true;
+    ledger_limit_release(accounts->ledger, shared->limit); /* out of memory */
+    return false;
 }
 
 /* To be released; NULL when memory is out. */
 static struct shared_limit *hold_limit(struct accounts *accounts, enum ledger_scope scope,
                                        const char *name, uint32_t node_id)
 {
-    struct shared_limit *shared = find_limit(accounts, scope, name, node_id);
+    size_t n_key = 1 + sizeof node_id + strlen(name);
+    struct shared_limit *made = make_limit(scope, name, node_id), *found;
 
-    if (shared == NULL)
-        shared = add_limit(accounts, scope, name, node_id);
-    if (shared != NULL)
-        shared->references++;
-    return shared;
+    if (made == NULL)
+        return NULL;
+    HASH_FIND(hh, accounts->limits, made->key, n_key, found);
+    if (found == NULL && add_limit(accounts, made, scope, n_key))
+        found = made;
+    if (found != made)
+        memory_free(made);
+    if (found != NULL)
+        found->references++;
+    return found;
 }
 
 static void release_limit(struct accounts *accounts, struct shared_limit *shared)
@@ -183,20 +188,40 @@ void accounts_count_out(struct accounts *accounts, struct client_count *count)
 /* ---- accounts -----------------------------------------------------------------------
  */
 
-static struct account *find_account(struct accounts *accounts,
-                                    const struct account_terms *terms)
+static void forget_password(struct account *account, struct password *password)
 {
-    LIST_EACH(item, &accounts->open)
-    {
-        struct account *account = CONTAINER_OF(item, struct account, in_accounts);
+    list_remove(&account->passwords, &password->in_passwords);
+    secret_clear(&password->secret);
+    OPENSSL_cleanse(password->text, strlen(password->text));
+    memory_free(password);
+}
 
-        if (strcmp(account->name, terms->name) == 0 &&
-            strcmp(account->database, terms->database) == 0 &&
-            strcmp(account->user, terms->user) == 0 &&
-            strcmp(account->password, terms->password) == 0)
-            return account;
-    }
-    return NULL;
+static struct password *newest_password(const struct account *account)
+{
+    struct link *first = list_first(&account->passwords);
+
+    return first == NULL ? NULL : CONTAINER_OF(first, struct password, in_passwords);
+}
+
+/* Keys that were made of another password are forgotten. */
+static bool set_password(struct account *account, const char *text)
+{
+    const struct password *newest = newest_password(account);
+    size_t n = strlen(text);
+    struct password *made;
+
+    if (newest != NULL && strcmp(newest->text, text) == 0)
+        return true;
+    made = memory_zeroed(sizeof *made + n + 1);
+    if (made == NULL)
+        return false;
+    memcpy(made->text, text, n);
+    if (secret_parse(made->text, n, &made->secret) != SECRET_FINE)
+        secret_clear(&made->secret); /* as if none were known; loading has said so */
+    list_prepend(&account->passwords, &made->in_passwords);
+    scram_keys_clear(&account->keys);
+    account->why[0] = '\0';
+    return true;
 }
 
 static void free_account(struct account *account)
@@ -205,32 +230,13 @@ static void free_account(struct account *account)
         ledger_limit_release(account->home->ledger, account->limits[LEDGER_POOL]);
     release_limit(account->home, account->of_database);
     release_limit(account->home, account->of_user);
-    secret_clear(&account->secret);
+    LIST_EACH_SAFE(item, &account->passwords)
+    {
+        forget_password(account, CONTAINER_OF(item, struct password, in_passwords));
+    }
     scram_keys_clear(&account->keys);
-    if (account->password != NULL)
-        OPENSSL_cleanse(account->password, strlen(account->password));
-    memory_free(account->password);
-    memory_free(account->name);
-    memory_free(account->database);
-    memory_free(account->user);
     memory_free(account->welcome);
-    memory_free(account);
-}
-
-static bool fill_account(struct account *account, const struct account_terms *terms)
-{
-    account->name = memory_text(terms->name);
-    account->database = memory_text(terms->database);
-    account->user = memory_text(terms->user);
-    account->password = memory_text(terms->password);
-    if (account->name == NULL || account->database == NULL || account->user == NULL ||
-        account->password == NULL)
-        return false;
-    if (secret_parse(account->password, strlen(account->password), &account->secret) !=
-        SECRET_FINE)
-        secret_clear(&account->secret); /* as if none were known; loading has said so */
-    account->limits[LEDGER_POOL] = ledger_limit_new("pool_size", terms->pool_size);
-    return account->limits[LEDGER_POOL] != NULL;
+    memory_free(CONTAINER_OF(account, struct entry, account));
 }
 
 static bool set_terms(struct account *account, const struct account_terms *terms,
@@ -242,7 +248,8 @@ static bool set_terms(struct account *account, const struct account_terms *terms
         account->of_database = hold_limit(home, LEDGER_DATABASE, terms->name, 0);
     if (account->of_user == NULL)
         account->of_user = hold_limit(home, LEDGER_USER, terms->user, 0);
-    if (account->of_database == NULL || account->of_user == NULL)
+    if (account->of_database == NULL || account->of_user == NULL ||
+        !set_password(account, terms->password))
         return false;
     set_limit(home, account->of_database, terms->max_db_connections, todo);
     set_limit(home, account->of_user, terms->max_user_connections, todo);
@@ -260,21 +267,60 @@ static bool set_terms(struct account *account, const struct account_terms *terms
     return account->ledger_pool != NULL;
 }
 
-static struct account *make_account(struct accounts *accounts,
+static size_t key_bytes(const struct account_terms *terms)
+{
+    return strlen(terms->name) + strlen(terms->database) + strlen(terms->user) + 3;
+}
+
+/* With nothing but its names yet. */
+static struct entry *make_entry(struct accounts *accounts,
+                                const struct account_terms *terms)
+{
+    struct entry *entry = memory_zeroed(sizeof *entry + key_bytes(terms));
+    size_t n_name = strlen(terms->name) + 1, n_database = strlen(terms->database) + 1;
+
+    if (entry == NULL)
+        return NULL;
+    memcpy(entry->key, terms->name, n_name);
+    memcpy(entry->key + n_name, terms->database, n_database);
+    memcpy(entry->key + n_name + n_database, terms->user, strlen(terms->user) + 1);
+    entry->account.home = accounts;
+    entry->account.name = entry->key;
+    entry->account.database = entry->key + n_name;
+    entry->account.user = entry->key + n_name + n_database;
+    list_init(&entry->account.passwords);
+    return entry;
+}
+
+static bool add_entry(struct accounts *accounts, struct entry *entry,
+                      const struct account_terms *terms, struct ledger_todo *todo)
+{
+    struct account *account = &entry->account;
+
+    account->limits[LEDGER_POOL] = ledger_limit_new("pool_size", terms->pool_size);
+    if (account->limits[LEDGER_POOL] == NULL || !set_terms(account, terms, todo))
+        return false;
+    HASH_ADD(hh, accounts->entries, key, key_bytes(terms), entry);
+    if (entry->hh.tbl != NULL)
+        return true;
+    REQUIRE(ledger_pool_release(accounts->ledger, account->ledger_pool)); /* no memory */
+    return false;
+}
+
+static struct account *find_or_make(struct accounts *accounts,
                                     const struct account_terms *terms,
                                     struct ledger_todo *todo)
 {
-    struct account *account = memory_zeroed(sizeof *account);
+    struct entry *made = make_entry(accounts, terms), *found;
 
-    if (account == NULL)
+    if (made == NULL)
         return NULL;
-    account->home = accounts;
-    if (!fill_account(account, terms) || !set_terms(account, terms, todo)) {
-        free_account(account);
-        return NULL;
-    }
-    list_append(&accounts->open, &account->in_accounts);
-    return account;
+    HASH_FIND(hh, accounts->entries, made->key, key_bytes(terms), found);
+    if (found == NULL && add_entry(accounts, made, terms, todo))
+        return &made->account;
+    free_account(&made->account);
+    return found != NULL && set_terms(&found->account, terms, todo) ? &found->account
+                                                                    : NULL;
 }
 
 struct account *account_hold(struct accounts *accounts, const struct account_terms *terms,
@@ -283,11 +329,7 @@ struct account *account_hold(struct accounts *accounts, const struct account_ter
     struct account *account;
 
     pthread_mutex_lock(&accounts->mutex);
-    account = find_account(accounts, terms);
-    if (account == NULL)
-        account = make_account(accounts, terms, todo);
-    else if (!set_terms(account, terms, todo))
-        account = NULL;
+    account = find_or_make(accounts, terms, todo);
     if (account != NULL)
         account->references++;
     pthread_mutex_unlock(&accounts->mutex);
@@ -297,11 +339,13 @@ struct account *account_hold(struct accounts *accounts, const struct account_ter
 void account_release(struct account *account)
 {
     struct accounts *accounts = account->home;
+    struct entry *entry = CONTAINER_OF(account, struct entry, account);
 
     pthread_mutex_lock(&accounts->mutex);
     if (--account->references == 0) {
         REQUIRE(ledger_pool_release(accounts->ledger, account->ledger_pool));
-        list_remove(&accounts->open, &account->in_accounts);
+        REQUIRE(accounts->entries != NULL);
+        HASH_DEL(accounts->entries, entry);
         free_account(account);
     }
     pthread_mutex_unlock(&accounts->mutex);
@@ -310,11 +354,15 @@ void account_release(struct account *account)
 /* ---- what logins have shown ---------------------------------------------------------
  */
 
-void account_get_keys(struct account *account, struct scram_keys *keys)
+const struct secret *account_get_secret(struct account *account, struct scram_keys *keys)
 {
+    const struct secret *secret;
+
     pthread_mutex_lock(&account->home->mutex);
     *keys = account->keys;
+    secret = &newest_password(account)->secret;
     pthread_mutex_unlock(&account->home->mutex);
+    return secret;
 }
 
 void account_set_keys(struct account *account, const struct scram_keys *keys)

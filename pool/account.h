@@ -22,18 +22,16 @@ struct accounts;
 struct shared_limit;
 
 struct account {
-    struct link in_accounts;
     struct accounts *home;
     unsigned references;
-    char *name;     /* of the database, as clients ask for it */
-    char *database; /* as the server is asked for it */
-    char *user;     /* as the server is logged in to */
-    char *password; /* the text that `secret` points into */
-    struct secret secret;
+    const char *name;     /* of the database, as clients ask for it */
+    const char *database; /* as the server is asked for it */
+    const char *user;     /* as the server is logged in to */
     struct shared_limit *of_database, *of_user; /* held */
     struct ledger_limit *limits[LEDGER_NODE];
     struct ledger_pool *ledger_pool;
     /* Guarded. */
+    struct list passwords; /* the newest first */
     struct scram_keys keys;
     char *welcome; /* ParameterStatus messages, one behind the other; NULL = none yet */
     size_t n_welcome;
@@ -51,7 +49,8 @@ struct accounts *accounts_new(struct ledger *ledger) MUST_CHECK;
 void accounts_free(struct accounts *accounts); /* no account may be held; NULL is fine */
 
 /* The account of a database and a user, made when there is none, on these terms, which
- * apply from now on. NULL when memory is out. What raised limits set free is in `todo`.
+ * apply from now on, the password to servers that are opened from now on. NULL when
+ * memory is out. What raised limits set free is in `todo`.
  */
 struct account *account_hold(struct accounts *accounts, const struct account_terms *terms,
                              struct ledger_todo *todo) MUST_CHECK;
@@ -77,9 +76,10 @@ enum client_count_answer accounts_count_in(struct accounts *accounts,
 void accounts_count_out(struct accounts *accounts,
                         struct client_count *count); /* NULL is fine */
 
-/* Copies the keys that the last login has shown to be right; zeroed when there are none.
+/* What to log in to servers with: the secret, which lives as long as the account, and a
+ * copy of the keys that the last login has shown to be right; zeroed when there are none.
  */
-void account_get_keys(struct account *account, struct scram_keys *keys);
+const struct secret *account_get_secret(struct account *account, struct scram_keys *keys);
 void account_set_keys(struct account *account, const struct scram_keys *keys);
 
 /* Why the last login to a server has failed; "" when it has not. */

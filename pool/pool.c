@@ -585,7 +585,7 @@ static bool open_member(struct member *member, const struct topology_node *node)
 {
     struct pool *pool = member->pool;
 
-    account_get_keys(pool->account, &pool->keys);
+    pool->identity.secret = account_get_secret(pool->account, &pool->keys);
     member->pooled.id =
         ++pool->pools->n_servers_made * POOLS_WORKERS_MAX + pool->pools->worker;
     list_append(&pool->busy, &member->pooled.in_owner);
@@ -1149,7 +1149,6 @@ static struct pool *make_pool(struct pools *pools, struct account *account)
     pool->account = account;
     pool->identity = (struct login_identity){.database = account->database,
                                              .user = account->user,
-                                             .secret = &account->secret,
                                              .keys = &pool->keys};
     list_init(&pool->branches);
     list_init(&pool->idle);

@@ -474,7 +474,8 @@ void login_begin(struct client *client)
         client_refuse(client, CLOSE_NO_MEMORY, NULL);
         return;
     }
-    switch (target_find(&login->target, client->listener, &packet, &login->secret, why)) {
+    switch (target_find(&login->target, client->worker, client->listener, &packet,
+                        &login->secret, why)) {
     case TARGET_FOUND:
         client->parameters = target_parameters(&login->target, &packet, &client->peer,
                                                client->worker->pools.home.parameters);

@@ -20,7 +20,7 @@ void target_clear(struct target *target)
 static void look_up(struct target *target, const struct listener *listener,
                     struct secret *secret)
 {
-    const struct config *config = listener->config;
+    const struct config *config = target->config;
     const char *text = config_secret(config, target->user);
 
     /* Whether there is such a database is for those who may know. */
@@ -38,7 +38,8 @@ static void look_up(struct target *target, const struct listener *listener,
         secret_clear(secret);
 }
 
-enum target_result target_find(struct target *target, const struct listener *listener,
+enum target_result target_find(struct target *target, const struct worker *worker,
+                               const struct listener *listener,
                                const struct startup_packet *packet, struct secret *secret,
                                char why[TARGET_WHY_MAX])
 {
@@ -49,7 +50,7 @@ enum target_result target_find(struct target *target, const struct listener *lis
         snprintf(why, TARGET_WHY_MAX, "no PostgreSQL user name is given");
         return TARGET_UNKNOWN;
     }
-    target->config = config_hold(listener->config);
+    target->config = config_hold(worker->config);
     target->user = memory_text(user);
     target->database =
         memory_text(database == NULL || *database == '\0' ? user : database);
@@ -241,10 +242,14 @@ uint64_t target_idle_timeout_ms(const struct target *target)
 
 struct pool *target_pool(const struct target *target, struct worker *worker)
 {
-    const struct database_config *settings = target->settings;
+    /* The pool goes by the newest, whatever was read while the client logged in. */
+    const struct database_config *newest =
+        config_database(worker->config, target->database);
+    const struct config *config = newest != NULL ? worker->config : target->config;
+    const struct database_config *settings = newest != NULL ? newest : target->settings;
     const char *user = *settings->user != '\0' ? settings->user : target->user;
-    struct pool *pool = pool_setup(worker, target->config, settings, target->database,
-                                   user, target->mode);
+    struct pool *pool =
+        pool_setup(worker, config, settings, target->database, user, target->mode);
 
     if (pool != NULL && target->keys.salt.n > 0)
         account_set_keys(pool->account, &target->keys);

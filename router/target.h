@@ -31,7 +31,8 @@ struct target {
 
 enum target_result { TARGET_FOUND, TARGET_UNKNOWN, TARGET_NO_MEMORY };
 /* `secret` points into the target's config. UNKNOWN: `why` is for the client. */
-enum target_result target_find(struct target *target, const struct listener *listener,
+enum target_result target_find(struct target *target, const struct worker *worker,
+                               const struct listener *listener,
                                const struct startup_packet *packet, struct secret *secret,
                                char why[TARGET_WHY_MAX]) MUST_CHECK;
 /* The session parameters that the StartupMessage names, but for those that are ignored,

@@ -8,8 +8,9 @@ import struct
 import psycopg
 import pytest
 
+from cluster import process
 from harness import pools, wire
-from harness.pools import join, one
+from harness.pools import Onlooker, join, one
 from harness.ports import free_port
 from harness.wire import Client
 
@@ -256,6 +257,33 @@ def test_a_silent_client_is_sent_away_at_its_password(pool):
 
 
 # Settings
+
+
+def test_another_password_reaches_clients_that_are_there(cluster, pool):
+    """Their pool's next server is logged in to with it."""
+    r = pool(main={"pool_mode": "transaction", "max_db_connections": 2}, secrets={
+        "rotated": "first", "postgres": cluster.passwords["postgres"]})
+    with Onlooker(cluster.leader()) as node:
+        node.connection.execute("create role rotated login password 'first'")
+        try:
+            with psycopg.connect(r.dsn("pool", dbname="app", user="rotated", password="first"), autocommit=True) as client:
+                client.execute("select 1")
+                node.connection.execute("alter role rotated password 'second'")
+                r.auth_file.write_text('"rotated" "second"\n')
+                r.reload()
+                assert node.connection.execute("select count(pg_terminate_backend(pid)) from "
+                                               "pg_stat_activity where usename = 'rotated'").fetchone() == (1,)
+                assert process.wait_until(lambda: node.count("usename = 'rotated'") == 0, 5)
+                assert client.execute("select current_user").fetchone() == ("rotated",)
+                with psycopg.connect(r.dsn("pool", dbname="app", user="rotated", password="second")) as other:
+                    assert other.execute("select 1").fetchone() == (1,)
+            with pytest.raises(psycopg.OperationalError):
+                psycopg.connect(r.dsn("pool", dbname="app", user="rotated", password="first"))
+        finally:
+            r.stop()
+            node.connection.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+                                    "where usename = 'rotated'")
+            node.connection.execute("drop role rotated")
 
 
 def test_auth_file_is_read_again_by_a_reload(cluster, pool, secrets):
