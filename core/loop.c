@@ -111,6 +111,12 @@ static void on_restless(struct ev_loop *ev, ev_idle *watcher, int events)
     (void)events;
 }
 
+static void keep_longest(_Atomic uint64_t *longest_ns, uint64_t ns)
+{
+    if (ns > atomic_load_explicit(longest_ns, memory_order_relaxed))
+        atomic_store_explicit(longest_ns, ns, memory_order_relaxed);
+}
+
 /* What counts is the time for which we kept others waiting, without the time for which
  * other processes, or other machines on the same hardware, kept us from running. Who has
  * not slept oftener than once an iteration, which is the loop's own sleep, has not waited
@@ -136,8 +142,8 @@ static void measure_iteration(struct loop *loop)
             loop->look.n_iterations - before.n_iterations &&
         used_ns < took_ns)
         took_ns = used_ns;
-    if (took_ns > atomic_load_explicit(&loop->longest_iteration_ns, memory_order_relaxed))
-        atomic_store_explicit(&loop->longest_iteration_ns, took_ns, memory_order_relaxed);
+    keep_longest(&loop->longest_iteration_ns, took_ns);
+    keep_longest(&loop->longest_work_ns, took_ns < used_ns ? took_ns : used_ns);
 }
 
 bool loop_look_at_clock(struct loop *loop)
@@ -405,9 +411,17 @@ bool deadline_is_armed(const struct deadline *deadline)
     return link_is_in_list(&deadline->in_queue);
 }
 
+static double in_ms(const _Atomic uint64_t *ns)
+{
+    return (double)atomic_load_explicit(ns, memory_order_relaxed) / 1e6;
+}
+
 double loop_longest_iteration_ms(const struct loop *loop)
 {
-    return (double)atomic_load_explicit(&loop->longest_iteration_ns,
-                                        memory_order_relaxed) /
-           1e6;
+    return in_ms(&loop->longest_iteration_ns);
+}
+
+double loop_longest_work_ms(const struct loop *loop)
+{
+    return in_ms(&loop->longest_work_ns);
 }

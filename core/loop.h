@@ -64,6 +64,7 @@ struct loop {
         uint64_t n_sleeps; /* of the thread's own will */
     } look;
     _Atomic uint64_t longest_iteration_ns;
+    _Atomic uint64_t longest_work_ns;
 };
 
 /* `watches_signals`: libev's default loop, of which there is one, the control thread's.
@@ -124,5 +125,8 @@ bool deadline_is_armed(const struct deadline *deadline);
 /* The longest iteration since start, ms, without the time that the thread stood ready and
  * the kernel gave the CPU to others. Any thread may read it. */
 double loop_longest_iteration_ms(const struct loop *loop);
+/* The same, without what was waited for inside it, such as a lock whose holder had to
+ * wait for a CPU. */
+double loop_longest_work_ms(const struct loop *loop);
 
 #endif

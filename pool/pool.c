@@ -197,7 +197,7 @@ static void free_need(struct deferred *end)
     struct need *need = CONTAINER_OF(end, struct need, end);
 
     need->pool->n_awaited--;
-    memory_free(need);
+    slab_give(need->pool->pools->needs, need);
 }
 
 /* Its memory is ours again when no notice is under way to it. */
@@ -434,7 +434,7 @@ enum pool_answer pool_take(struct pool *pool, void *client, struct pooled **serv
         *server = &member_in(first)->pooled;
         return POOL_LENT;
     }
-    made = memory_zeroed(sizeof *made);
+    made = slab_take(pool->pools->needs);
     if (made == NULL)
         return POOL_NO_MEMORY;
     made->pool = pool;
@@ -1025,14 +1025,15 @@ bool pools_init(struct pools *pools, struct loop *loop, unsigned worker,
     message_rules_init(&pools->home.rules, MESSAGE_OF_SERVER, INT32_MAX - 5);
     pools->home.parameters = parameter_store_new();
     pools->home.statements = statement_store_new(texts);
+    pools->needs = slab_new(sizeof(struct need));
     list_init(&pools->pools);
     list_init(&pools->memories);
     pools->home.memories = &pools->memories;
     ev_timer_init(&pools->upkeep, on_upkeep, UPKEEP_S, UPKEEP_S);
     ev_timer_start(loop->ev, &pools->upkeep);
     pools->mailbox = mailbox_new(loop, pools);
-    return pools->mailbox != NULL && pools->home.parameters != NULL &&
-           pools->home.statements != NULL;
+    return pools->mailbox != NULL && pools->needs != NULL &&
+           pools->home.parameters != NULL && pools->home.statements != NULL;
 }
 
 static void forget_texts(struct pool *pool);
@@ -1085,6 +1086,7 @@ void pools_clear(struct pools *pools)
     security_forget(&pools->memories);
     parameter_store_free(pools->home.parameters);
     statement_store_free(pools->home.statements);
+    slab_free(pools->needs);
 }
 
 /* A text of before the last reload, which a server may still be about to say. */
@@ -1147,9 +1149,8 @@ static struct pool *make_pool(struct pools *pools, struct account *account)
         return NULL;
     pool->pools = pools;
     pool->account = account;
-    pool->identity = (struct login_identity){.database = account->database,
-                                             .user = account->user,
-                                             .keys = &pool->keys};
+    pool->identity = (struct login_identity){
+        .database = account->database, .user = account->user, .keys = &pool->keys};
     list_init(&pool->branches);
     list_init(&pool->idle);
     list_init(&pool->busy);

@@ -122,6 +122,7 @@ struct pools {
     struct pooled_home home;
     struct tcp_settings tcp;
     struct list memories; /* of TLS with nodes: security_memory() */
+    struct slab *needs;   /* a waiting client costs no allocation */
     struct list pools;
     ev_timer upkeep;
     bool is_closed; /* pools_close() was called */

@@ -748,7 +748,8 @@ static bool run(struct control *control)
     for (unsigned i = 0; i < n_started; i++)
         worker_join(control->workers[i]);
     LOG(INFO, "loop ended", TEXT("thread", "control"),
-        DECIMAL("longest_ms", loop_longest_iteration_ms(control->loop)));
+        DECIMAL("longest_ms", loop_longest_iteration_ms(control->loop)),
+        DECIMAL("longest_work_ms", loop_longest_work_ms(control->loop)));
     return n_started == control->n_workers;
 }
 

@@ -128,6 +128,7 @@ static void *run(void *argument)
     loop_run(worker->loop);
     LOG(INFO, "loop ended", TEXT("thread", name),
         DECIMAL("longest_ms", loop_longest_iteration_ms(worker->loop)),
+        DECIMAL("longest_work_ms", loop_longest_work_ms(worker->loop)),
         NUMBER("clients", worker->n_clients_total));
     return NULL;
 }

@@ -31,6 +31,9 @@ from cluster import process
 from .ports import free_port
 
 LONGEST_ITERATION_MS = 20
+# A share of the time in which threads stood ready without a CPU. From there on an iteration may
+# have waited for a lock whose holder did: what it has worked itself is judged alone.
+CROWDED = 0.05
 CLIENTS_THAT_MUST_SPREAD = 8
 ESTABLISHED, CLOSE_WAIT = "01", "08"
 PAIR = re.compile(r' ([a-z_0-9]+)=("(?:[^"\\]|\\.)*"|\S+)')
@@ -119,6 +122,14 @@ class Log:
         return "\n".join(event.line for event in self.all[-last:])
 
 
+def stalled_seconds():
+    """How long, since the machine started, something stood ready without a CPU (the kernel's
+    Documentation/accounting/psi.rst); 0 where the kernel does not say."""
+    with contextlib.suppress(OSError), open("/proc/pressure/cpu", encoding="ascii") as file:
+        return int(file.readline().rpartition("total=")[2]) / 1e6
+    return 0
+
+
 class Router:
     """Started by start(); see above."""
 
@@ -128,6 +139,7 @@ class Router:
         self.ini = os.path.join(folder, "pgrouter.ini")
         self.passwords = {}
         self.has_ended = False
+        self.started_at, self.stalled_s = time.monotonic(), stalled_seconds()
         if sections is not None:
             self._write()
             arguments = [*arguments, self.ini]
@@ -327,12 +339,17 @@ class Router:
                 text += file.read()
         return text
 
+    def _machine_was_crowded(self):
+        stalled_s = stalled_seconds() - self.stalled_s
+        return stalled_s > CROWDED * (time.monotonic() - self.started_at)
+
     def _assert_loops_were_quick(self):
         loops = self.log.find("loop ended")
         if self.sections is not None:
             assert loops, f"no loop says how long its longest iteration was:\n{self.log.text()}"
         if self.sanitizer is None:
-            slow = [loop.line for loop in loops if loop["longest_ms"] > LONGEST_ITERATION_MS]
+            judged = "longest_work_ms" if self._machine_was_crowded() else "longest_ms"
+            slow = [loop.line for loop in loops if loop[judged] > LONGEST_ITERATION_MS]
             assert not slow, f"an iteration above {LONGEST_ITERATION_MS} ms: {slow}"
         workers = [loop["clients"] for loop in loops if "clients" in loop]
         if len(workers) > 1 and sum(workers) >= CLIENTS_THAT_MUST_SPREAD:

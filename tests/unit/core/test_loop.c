@@ -216,6 +216,18 @@ static void burn_and_stop(struct ev_loop *ev, ev_timer *timer, int events)
     loop_stop(loop);
 }
 
+static void wait_and_stop(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    const struct timespec a_while = {.tv_nsec = 30 * 1000000};
+
+    (void)ev;
+    (void)timer;
+    (void)events;
+    nanosleep(&a_while, NULL);
+    nanosleep(&a_while, NULL);
+    loop_stop(loop);
+}
+
 static void burn_in_deferred(struct deferred *deferred)
 {
     (void)deferred;
@@ -242,6 +254,15 @@ Test(loop, measures_its_longest_iteration)
     cr_expect_lt(loop_longest_iteration_ms(loop), 60);
     run_once(stop_and_defer, 0.);
     cr_expect_geq(loop_longest_iteration_ms(loop), 29, "short ones do not hide it");
+}
+
+Test(loop, measures_what_of_it_was_work)
+{
+    run_once(wait_and_stop, 0.);
+    cr_expect_geq(loop_longest_iteration_ms(loop), 59);
+    cr_expect_lt(loop_longest_work_ms(loop), 20);
+    run_once(burn_and_stop, 0.);
+    cr_expect_geq(loop_longest_work_ms(loop), 29);
 }
 
 Test(loop, measures_what_was_deferred_too)
