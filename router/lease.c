@@ -93,7 +93,8 @@ enum passage {
     PASS_LEAVES,
     PASS_SIMPLE,
     PASS_ILLEGAL,
-    PASS_TOO_LONG,
+    PASS_OVERLONG, /* the message is longer than any may be */
+    PASS_TOO_LONG, /* the same of a statement with a name */
     PASS_NO_MEMORY
 };
 
@@ -193,8 +194,9 @@ static enum passage follow(struct client *client, size_t n, size_t *n_used,
             return PASS_ALL;
         case MESSAGE_UNKNOWN:
         case MESSAGE_TOO_SHORT:
-        case MESSAGE_TOO_LONG:
             return PASS_ILLEGAL;
+        case MESSAGE_TOO_LONG:
+            return PASS_OVERLONG;
         }
     }
 }
@@ -392,6 +394,10 @@ static void pass(struct client *client)
         return;
     case PASS_ILLEGAL:
         client_refuse(client, CLOSE_CLIENT_CONFUSED, NULL);
+        return;
+    case PASS_OVERLONG:
+        client_refuse(client, CLOSE_CLIENT_CONFUSED,
+                      "a message is longer than it may be (max_packet_size)");
         return;
     case PASS_TOO_LONG:
         client_refuse(client, CLOSE_STATEMENT_TOO_LONG, NULL);

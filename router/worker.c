@@ -252,6 +252,16 @@ bool worker_post_topology(struct worker *worker, struct topology *topology)
     return true;
 }
 
+/* Its length counts itself; so does max_packet_size, and the type as well. */
+static void set_longest_message(struct worker *worker)
+{
+    uint32_t body_max =
+        (uint32_t)(worker->config->main.max_packet_size - MESSAGE_HEADER_BYTES);
+
+    message_rules_init(&worker->client_rules, MESSAGE_OF_CLIENT, body_max);
+    message_rules_init(&worker->pools.home.rules, MESSAGE_OF_SERVER, body_max);
+}
+
 static void on_settings(struct message *message, void *receiver)
 {
     struct settings_message *news =
@@ -263,6 +273,7 @@ static void on_settings(struct message *message, void *receiver)
     config_release(worker->config);
     worker->config = news->config;
     memory_free(news);
+    set_longest_message(worker);
     if (!worker->is_stopping)
         pool_setup_all(worker);
 }
