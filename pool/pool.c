@@ -1022,7 +1022,6 @@ bool pools_init(struct pools *pools, struct loop *loop, unsigned worker,
     pools->events = events;
     pools->arg = arg;
     pools->home = (struct pooled_home){.loop = loop, .connections = connections};
-    message_rules_init(&pools->home.rules, MESSAGE_OF_SERVER, INT32_MAX - 5);
     pools->home.parameters = parameter_store_new();
     pools->home.statements = statement_store_new(texts);
     pools->needs = slab_new(sizeof(struct need));

@@ -617,7 +617,7 @@ static void raise_descriptor_limit(struct control *control, unsigned n_workers)
         control->n_present_max = 1;
 }
 
-static bool make_workers(struct control *control, unsigned n)
+static bool make_workers(struct control *control, struct config *config)
 {
     const struct control_door door = {
         .mailbox = control->mailbox,
@@ -630,14 +630,16 @@ static bool make_workers(struct control *control, unsigned n)
         .on_question = on_question,
     };
 
+    unsigned n = (unsigned)config->main.workers;
+
     control->workers = memory_zeroed(n * sizeof(struct worker *));
     control->n_clients = memory_zeroed(n * sizeof(unsigned));
     if (control->workers == NULL || control->n_clients == NULL ||
         !worker_pools_open(&control->shared, n))
         return false;
     for (; control->n_workers < n; control->n_workers++) {
-        struct worker *worker =
-            worker_new(control->n_workers, n, control->workers, &control->shared, &door);
+        struct worker *worker = worker_new(control->n_workers, n, control->workers,
+                                           &control->shared, &door, config);
 
         if (worker == NULL)
             return false;
@@ -646,7 +648,7 @@ static bool make_workers(struct control *control, unsigned n)
     return true;
 }
 
-static bool build(struct control *control, const struct config *config)
+static bool build(struct control *control, struct config *config)
 {
     static const struct pages_source pages_source = {
         .begin_gathering = begin_gathering,
@@ -670,7 +672,7 @@ static bool build(struct control *control, const struct config *config)
     control->resolver = resolver_new(control->loop);
     control->tls = tls_registry_new();
     if (control->mailbox == NULL || control->tls == NULL || control->resolver == NULL ||
-        !make_workers(control, (unsigned)config->main.workers))
+        !make_workers(control, config))
         return false;
     control->monitor =
         monitor_new(control->loop, control->resolver, on_topology, control);

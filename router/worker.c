@@ -57,9 +57,19 @@ void worker_pools_close(struct worker_pools *shared)
     ledger_free(shared->ledger);
 }
 
+/* Its length counts itself; so does max_packet_size, and the type as well. */
+static void set_longest_message(struct worker *worker)
+{
+    uint32_t body_max =
+        (uint32_t)(worker->config->main.max_packet_size - MESSAGE_HEADER_BYTES);
+
+    message_rules_init(&worker->client_rules, MESSAGE_OF_CLIENT, body_max);
+    message_rules_init(&worker->pools.home.rules, MESSAGE_OF_SERVER, body_max);
+}
+
 struct worker *worker_new(unsigned number, unsigned n_workers, struct worker **workers,
                           const struct worker_pools *shared,
-                          const struct control_door *control)
+                          const struct control_door *control, struct config *config)
 {
     struct worker *worker = memory_zeroed(sizeof *worker);
 
@@ -69,7 +79,6 @@ struct worker *worker_new(unsigned number, unsigned n_workers, struct worker **w
     worker->n_workers = n_workers;
     worker->workers = workers;
     worker->shared = shared;
-    message_rules_init(&worker->client_rules, MESSAGE_OF_CLIENT, INT32_MAX - 5);
     message_rules_init(&worker->login_rules, MESSAGE_OF_CLIENT, AUTH_PASSWORD_MAX);
     worker->control = *control;
     worker->random = number * 2654435761u + 1;
@@ -97,6 +106,8 @@ struct worker *worker_new(unsigned number, unsigned n_workers, struct worker **w
         worker_free(worker);
         return NULL;
     }
+    worker->config = config_hold(config);
+    set_longest_message(worker);
     shared->all[number] = &worker->pools;
     return worker;
 }
@@ -250,16 +261,6 @@ bool worker_post_topology(struct worker *worker, struct topology *topology)
     news->topology = topology_hold(topology);
     mailbox_post(worker->mailbox, &news->message, on_topology);
     return true;
-}
-
-/* Its length counts itself; so does max_packet_size, and the type as well. */
-static void set_longest_message(struct worker *worker)
-{
-    uint32_t body_max =
-        (uint32_t)(worker->config->main.max_packet_size - MESSAGE_HEADER_BYTES);
-
-    message_rules_init(&worker->client_rules, MESSAGE_OF_CLIENT, body_max);
-    message_rules_init(&worker->pools.home.rules, MESSAGE_OF_SERVER, body_max);
 }
 
 static void on_settings(struct message *message, void *receiver)

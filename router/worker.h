@@ -102,7 +102,8 @@ struct worker {
 /* NULL when memory or descriptors are out. */
 struct worker *worker_new(unsigned number, unsigned n_workers, struct worker **workers,
                           const struct worker_pools *shared,
-                          const struct control_door *control) MUST_CHECK;
+                          const struct control_door *control,
+                          struct config *config) MUST_CHECK;
 bool worker_start(struct worker *worker) MUST_CHECK;
 /* Waits for the thread, which ends after worker_post_stop(). */
 void worker_join(struct worker *worker);

@@ -90,8 +90,8 @@ void house_open(struct house *house, unsigned n_workers, const char *ini,
     REQUIRE(house->mailbox != NULL);
     REQUIRE(worker_pools_open(&house->shared, n_workers));
     for (unsigned i = 0; i < n_workers; i++) {
-        house->workers[i] =
-            worker_new(i, n_workers, house->workers, &house->shared, &door);
+        house->workers[i] = worker_new(i, n_workers, house->workers, &house->shared,
+                                       &door, house->config);
         REQUIRE(house->workers[i] != NULL);
     }
 }

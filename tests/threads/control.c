@@ -94,8 +94,8 @@ void control_open(struct control *control, const char *listener_ini)
     REQUIRE(control->mailbox != NULL);
     REQUIRE(worker_pools_open(&control->shared, WORKERS));
     for (unsigned i = 0; i < WORKERS; i++) {
-        control->workers[i] =
-            worker_new(i, WORKERS, control->workers, &control->shared, &door);
+        control->workers[i] = worker_new(i, WORKERS, control->workers, &control->shared,
+                                         &door, control->config);
         REQUIRE(control->workers[i] != NULL);
     }
     for (unsigned i = 0; i < WORKERS; i++)

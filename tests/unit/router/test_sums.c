@@ -9,9 +9,11 @@
 static struct pool pools[4];
 static struct account account[4];
 static struct worker workers[2];
+static struct accounts *accounts;
 
 static void open_pool(unsigned i, unsigned worker, char *database, char *user)
 {
+    account[i].home = accounts;
     account[i].name = database;
     account[i].user = user;
     pools[i].account = &account[i];
@@ -32,6 +34,8 @@ static void enter(unsigned i, const char *user)
 
 static void open_workers(void)
 {
+    accounts = accounts_new(NULL);
+    cr_assert_not_null(accounts);
     for (unsigned i = 0; i < 2; i++) {
         list_init(&workers[i].clients);
         list_init(&workers[i].pools.pools);
@@ -54,6 +58,7 @@ static void close_workers(void)
         while (list_first(&pools[i].guests) != NULL)
             pool_leave(&pools[i],
                        CONTAINER_OF(list_first(&pools[i].guests), struct guest, in_list));
+    accounts_free(accounts);
     for (unsigned i = 0; i < 2; i++) {
         slab_free(workers[i].client_slab);
         slab_free(workers[i].server_slab);

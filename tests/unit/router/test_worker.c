@@ -271,7 +271,7 @@ static void make_and_free(void *unused)
     struct control_door door = {.mailbox = house.mailbox};
 
     (void)unused;
-    workers[0] = worker_new(0, 1, workers, &house.shared, &door);
+    workers[0] = worker_new(0, 1, workers, &house.shared, &door, house.config);
     worker_free(workers[0]);
 }
 
