@@ -1,5 +1,7 @@
 #include "tests/lib/script_net.h"
 
+#include <string.h>
+
 #define PEERS_MAX 256
 
 /* The network of the one test of this process. */
@@ -16,6 +18,13 @@ static struct {
     struct script_peer nobody[PEERS_MAX];
     size_t n_nobody;
 } net;
+
+void script_net_forget(void)
+{
+    for (size_t i = 0; i < net.n_nobody; i++)
+        script_clear(&net.nobody[i]);
+    memset(&net, 0, sizeof net);
+}
 
 int script_net_descriptor(struct script_peer *peer)
 {

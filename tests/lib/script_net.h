@@ -10,6 +10,9 @@
 
 #include "tests/lib/script_stream.h"
 
+/* For a test that begins anew, when every stream is closed. */
+void script_net_forget(void);
+
 /* No descriptor of the system: closing it does nothing. */
 #define SCRIPT_FIRST_FD 1000000
 
