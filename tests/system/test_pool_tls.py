@@ -20,6 +20,8 @@ from cluster.certificates import Authority
 from harness import wire
 from harness.fake_postgres import FakePostgres, friendly
 from harness.pools import Later, errors_of, join, one, pid_of
+from harness.tls import (context_of, encrypt, encrypt_directly, for_clients, is_refused_in_silence,
+                         server_context)
 from harness.wire import Client
 
 HANDSHAKE_RECORD = 0x16
@@ -50,13 +52,6 @@ def stranger(folder):
     return Authority(elsewhere)
 
 
-def for_clients(authority, sslmode="require", name="router", hosts=("127.0.0.1", "localhost"), **more):
-    """Settings of a listener that has TLS."""
-    key, certificate = authority.issue(name, hosts)
-    return {"client_tls_sslmode": sslmode, "client_tls_key_file": key,
-            "client_tls_cert_file": certificate, **more}
-
-
 def replace(path, by):
     """As renewals do: the file is never half written."""
     shutil.copy(by, path + ".new")
@@ -68,51 +63,6 @@ def renew(settings, authority, name):
     key, certificate = authority.issue(name, ("127.0.0.1", "localhost"))
     replace(settings["client_tls_key_file"], key)
     replace(settings["client_tls_cert_file"], certificate)
-
-
-# Clients by hand
-
-
-def context_of(authority=None, alpn=None, identity=None, version=None, ciphers=None):
-    context = ssl.create_default_context(cafile=authority.certificate if authority else None)
-    context.check_hostname = authority is not None
-    if authority is None:
-        context.verify_mode = ssl.CERT_NONE
-    if alpn:
-        context.set_alpn_protocols([alpn])
-    if identity:
-        context.load_cert_chain(identity[1], identity[0])
-    if version:
-        context.minimum_version = context.maximum_version = version
-    if ciphers:
-        context.set_ciphers(ciphers)
-    return context
-
-
-def server_context(identity):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(identity[1], identity[0])
-    return context
-
-
-def encrypt(client, context=None):
-    """Asks for TLS, and has it."""
-    client.send(wire.ssl_request())
-    assert client.receive(1) == b"S"
-    client.socket = (context or context_of()).wrap_socket(client.socket, server_hostname="127.0.0.1")
-    return client
-
-
-def encrypt_directly(client, context):
-    client.socket = context.wrap_socket(client.socket, server_hostname="127.0.0.1")
-    return client
-
-
-def is_refused_in_silence(client):
-    """The connection ends, and nothing was said."""
-    with contextlib.suppress(ConnectionResetError):
-        return client.at_end()
-    return True
 
 
 def refusal(router, **more):

@@ -1,13 +1,6 @@
-"""Everything at once, by chance: every answer must belong to its question.
+"""Everything at once, by chance: every answer must belong to its question."""
 
-Each thread draws what it does next from a generator with a seed, which a failure names;
-PGROUTER_TRAFFIC_SECONDS says how long, PGROUTER_TRAFFIC_SEED which.
-"""
-
-import collections
 import contextlib
-import itertools
-import os
 import random
 import threading
 import time
@@ -17,33 +10,26 @@ import pytest
 
 from cluster import process
 from harness import wire
+from harness.traffic import SECONDS, SEED, Traffic
 from harness.wire import Client
 
-SECONDS = float(os.environ.get("PGROUTER_TRAFFIC_SECONDS", "5"))
-SEED = int(os.environ.get("PGROUTER_TRAFFIC_SEED", time.time()))
 N_THREADS = 12
 SWITCHOVER_FROM_S = 30  # shorter runs have none
 CANCELS_PER_S = 10      # pgrouter lets 20 pass
 
 
-class Traffic:
-    """What the threads share."""
-
+class TcpTraffic(Traffic):
     def __init__(self, router):
-        self.router = router
-        self.n_done = collections.Counter()
-        self.failures = []
-        self.over = threading.Event()
-        self.changing = threading.Event()  # sessions may break
-        self._tags, self._cancels = itertools.count(), threading.Lock()
-
-    def tag(self):
-        return f"tag {next(self._tags)}"
+        super().__init__(router)
+        self._cancels = threading.Lock()
 
     def may_cancel(self):
         """Waits for its turn."""
         with self._cancels:
             time.sleep(1 / CANCELS_PER_S)
+
+    def is_an_end(self, error):
+        return isinstance(error, psycopg.OperationalError) or super().is_an_end(error)
 
 
 class Session:
@@ -161,19 +147,6 @@ def live(traffic, chance):
             traffic.n_done[act.__name__] += 1
 
 
-def live_on(traffic, number):
-    chance = random.Random(SEED * N_THREADS + number)
-    while not traffic.over.is_set():
-        began_in_change = traffic.changing.is_set()
-        try:
-            live(traffic, chance)
-        except (psycopg.OperationalError, OSError, EOFError) as error:
-            if not (began_in_change or traffic.changing.is_set()):
-                traffic.failures.append(f"thread {number}: {error!r}")
-        except Exception as error:
-            traffic.failures.append(f"thread {number}: {error!r}")
-
-
 def reload(traffic, chance):
     """What does not concern sessions."""
     r = traffic.router
@@ -184,40 +157,29 @@ def reload(traffic, chance):
 
 
 def switch_over(traffic, cluster):
-    traffic.changing.set()
-    new = cluster.switchover()
-    cluster.wait_for_roles()
-    r = traffic.router
-    r.log.wait("primary changed", seconds=30, **{"is": new.name})
-    with r.connect("rw") as connection:
-        assert connection.execute("select inet_server_addr()").fetchone()[0].compressed == new.address
-    time.sleep(2)  # whoever was cut has said so
-    traffic.changing.clear()
+    with traffic.change():
+        new = cluster.switchover()
+        cluster.wait_for_roles()
+        r = traffic.router
+        r.log.wait("primary changed", seconds=30, **{"is": new.name})
+        with r.connect("rw") as connection:
+            assert connection.execute("select inet_server_addr()").fetchone()[0].compressed == new.address
+        time.sleep(2)  # whoever was cut has said so
 
 
 @pytest.mark.traffic
 @pytest.mark.takes(int(SECONDS) + 180)
 def test_random_traffic(cluster, router):
     r = router(cluster={"check_interval": "1s"})
-    traffic, chance = Traffic(r), random.Random(SEED)
-    threads = [threading.Thread(target=live_on, args=(traffic, number), daemon=True)
-               for number in range(N_THREADS)]
-    for thread in threads:
-        thread.start()
-    began, switched = time.monotonic(), SECONDS < SWITCHOVER_FROM_S
-    while time.monotonic() - began < SECONDS:
-        time.sleep(min(1.0, SECONDS / 5))
-        reload(traffic, chance)
-        if not switched and time.monotonic() - began > SECONDS / 2:
-            switched = True
-            switch_over(traffic, cluster)
-    traffic.over.set()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), f"a thread hangs (seed {SEED})"
-
-    print(f"seed {SEED}: {dict(traffic.n_done)}")
-    assert not traffic.failures, f"seed {SEED}: {traffic.failures[:10]}"
+    traffic, chance = TcpTraffic(r), random.Random(SEED)
+    switched = SECONDS < SWITCHOVER_FROM_S
+    with traffic.of(N_THREADS, live):
+        while traffic.goes_on():
+            time.sleep(min(1.0, SECONDS / 5))
+            reload(traffic, chance)
+            if not switched and traffic.has_run(0.5):
+                switched = True
+                switch_over(traffic, cluster)
     acts = {act.__name__ for act in WITH_SESSION + LAST_OF_SESSION + WITHOUT}
     assert acts <= set(traffic.n_done)
     assert process.wait_until(lambda: r.sessions()[0] == 0, 10)

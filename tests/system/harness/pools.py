@@ -63,8 +63,11 @@ def parse(text, name=""):
     return message("P", f"{name}\0{text}\0".encode() + struct.pack("!H", 0))
 
 
-def bind(name="", portal=""):
-    return message("B", f"{portal}\0{name}\0".encode() + struct.pack("!HHH", 0, 0, 0))
+def bind(name="", portal="", values=()):
+    body = f"{portal}\0{name}\0".encode() + struct.pack("!HH", 0, len(values))
+    for value in values:
+        body += struct.pack("!I", len(value)) + value.encode()
+    return message("B", body + struct.pack("!H", 0))
 
 
 def execute(portal="", rows=0):
