@@ -219,12 +219,13 @@ static void aim(struct cancel_run *run, struct worker *worker, struct pooled *se
     pool_aim(server);
 }
 
-/* A client of a pool: what it has asked of a server, or still waits to. */
+/* A client of a pool: what it has asked of a server, or still waits to. While its server
+ * is TUNING that has not heard of it, and what is said there is ours. */
 static void aim_at(struct cancel_run *run, struct worker *worker, struct client *client)
 {
     if (client->state == CLIENT_LEASED && client->lease->state == POOLED_ACTIVE) {
         aim(run, worker, client->lease);
-    } else if (client->state == CLIENT_LEASED || client->state == CLIENT_QUEUED) {
+    } else if (client->state == CLIENT_QUEUED || client->state == CLIENT_LEASED) {
         lease_cancel(client);
         client_settle(client);
     }

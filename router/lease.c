@@ -589,21 +589,30 @@ static bool say_cancelled(struct client *client)
     return true;
 }
 
+/* The client needs neither the server that is made ready for it nor its place in the line.
+ */
+static void renounce(struct client *client)
+{
+    if (client->need != NULL)
+        pool_forget(client->need);
+    else
+        pool_give(client->lease, client->is_session_pooled);
+    client->need = NULL;
+    client->lease = NULL;
+    client_enter(client, CLIENT_IDLE);
+}
+
 void lease_cancel(struct client *client)
 {
     size_t n = find_statement(client);
 
+    if (n == 0 && client->state == CLIENT_LEASED)
+        return; /* PostgreSQL, too, cancels nothing while it reads */
     if (n == 0 || client->began_at_ms == 0 || !say_cancelled(client)) {
         client_refuse(client, CLOSE_CANCELLED, NULL);
         return;
     }
-    if (client->need != NULL)
-        pool_forget(client->need);
-    else
-        pool_give(client->lease, false);
-    client->need = NULL;
-    client->lease = NULL;
-    client_enter(client, CLIENT_IDLE);
+    renounce(client);
     buffer_skip(client->inbox, (uint32_t)n);
     if (buffer_unread(client->inbox) == 0) {
         struct buffer *next = client->inbox->next;

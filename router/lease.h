@@ -20,8 +20,8 @@ void lease_advance(struct client *client);
 void lease_read_on(struct client *client);
 /* The client ends: what it has of a server, or waits for, goes back. */
 void lease_drop(struct client *client);
-/* A QUEUED client, or one whose server has not heard of it yet, wants its query no more:
- * it is told so as by PostgreSQL. */
+/* A client that is QUEUED, or whose server is not ready for it yet, wants its query no
+ * more: it is told so as by PostgreSQL. */
 void lease_cancel(struct client *client);
 /* query_wait_timeout is over. */
 void lease_give_up(struct client *client);

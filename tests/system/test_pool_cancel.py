@@ -1,5 +1,8 @@
 """Cancel requests where clients share servers."""
 
+import collections
+import itertools
+import os
 import random
 import threading
 import time
@@ -8,11 +11,12 @@ import psycopg
 import pytest
 
 from harness import pools, wire
-from harness.fake_postgres import FakePostgres
+from harness.fake_postgres import FakePostgres, answer
 from harness.pools import Later, Onlooker, join, one
 from harness.wire import Client
 
 TRANSACTION = {"pool_mode": "transaction"}
+ROUNDS = int(os.environ.get("PGROUTER_CANCEL_ROUNDS", "1000"))
 
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
@@ -94,6 +98,43 @@ def test_what_we_ask_a_server_ourselves_is_not_cancelled(cluster, pool, mode):
         client.close()
 
 
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_a_query_whose_server_is_not_ready_yet_is_cancelled(pool, mode):
+    """The server is being given the client's parameters: it must be hit neither then nor later."""
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def script(connection):
+        code, _ = connection.packet()
+        assert code != wire.CANCEL_REQUEST
+        connection.send(connection.server.login_answer(application_name=""))
+        while True:
+            kind, body = connection.message()
+            if kind == "Q" and b"application_name" in body:
+                asked.set()
+                may_answer.wait(20)
+                connection.send(wire.message("S", b"application_name\0mine\0") +
+                                wire.message("C", b"SET\0") + wire.message("Z", b"I"))
+            elif kind == "Q":
+                connection.send(answer(body[:-1].decode()))
+
+    with FakePostgres(script) as fake:
+        r = pool(main={"pool_mode": mode, "default_pool_size": 1, "auth_type": "trust",
+                       "server_tls_sslmode": "disable"},
+                 databases={"app": f"host={fake.address} port={fake.port}"})
+        with Client(r.at("pool")) as client, Client(r.at("pool")) as request:
+            key = client.log_in(application_name="mine")
+            client.send(wire.query("unheard") + wire.query("heard"))
+            assert asked.wait(10)
+            request.send(wire.cancel_request(*key))
+            assert request.at_end()
+            assert pools.errors_of(client.messages_until("Z")) == ["57014"]
+            may_answer.set()
+            assert pools.value_of(client.messages_until("Z")) == "heard"
+            assert pools.value_of(client.ask("again")) == "again"
+        r.stop()
+        assert fake.errors == [] and fake.cancels == []
+
+
 def test_a_wrong_key_cancels_nothing(cluster, pool):
     r = pool(main={**TRANSACTION, "auth_type": "trust"})
     with Client(r.at("pool")) as client, Onlooker(cluster.leader()) as node:
@@ -155,6 +196,71 @@ def test_cancel_requests_hit_their_own_queries_only(pool):
     for call in calls:
         call.result(60)
     assert set(n_cancelled) == {0, 1, 2}
+
+
+class Rounds:
+    """A short query and a cancel request for it that comes late, more or less, again and again."""
+
+    def __init__(self, router, n):
+        self.router, self.n_wanted = router, n
+        self.tags = itertools.count()
+        self.hits = collections.Counter()  # of queries that were cancelled, by their tags
+        self.n_done = 0
+        self.over = threading.Event()
+
+    def ask(self, client, may_be_cancelled):
+        """What was answered: itself, or that it was cancelled, which is counted."""
+        tag = f"tag {next(self.tags)}"
+        client.send(wire.query(f"select '{tag}'"))
+        yield tag
+        answer = client.messages_until("Z")
+        if errors := pools.errors_of(answer):
+            assert errors == ["57014"]
+            self.hits[tag] += 1
+            assert may_be_cancelled, f"{tag}: it was not meant"
+        else:
+            assert pools.value_of(answer) == tag
+
+    def innocent(self):
+        with pools.logged_in(self.router) as client:
+            while not self.over.is_set():
+                for _ in self.ask(client, False):
+                    pass
+
+    def canceller(self, number, n):
+        """The connection that carries the request is there already: its worker takes it as it comes.
+        Requests come from many addresses, each of which may send twenty in a second."""
+        chance = random.Random(number)
+        with Client(self.router.at("pool")) as client:
+            key = client.log_in()
+            for turn in range(n):
+                source = f"127.{number + 1}.{turn // 250 % 250}.{turn % 250 + 1}"
+                with Client(self.router.at("pool"), source=source) as request:
+                    for _ in self.ask(client, True):
+                        if is_early := chance.random() < 0.2:
+                            request.send(wire.cancel_request(*key))
+                    if not is_early:
+                        request.send(wire.cancel_request(*key))
+                    assert request.at_end()
+                self.n_done += 1
+
+
+@pytest.mark.takes(120 + ROUNDS // 20)
+def test_late_cancel_requests_reach_nobody_else(pool):
+    """Also not when the server has gone to another client, on another worker, by then."""
+    r = pool(main={**TRANSACTION, "auth_type": "trust", "default_pool_size": 2, "workers": 4, "verbose": 1})
+    rounds = Rounds(r, ROUNDS)
+    innocents = [Later(rounds.innocent) for _ in range(5)]
+    cancellers = [Later(lambda n=n: rounds.canceller(n, ROUNDS // 8)) for n in range(8)]
+    for call in cancellers:
+        call.result(100 + ROUNDS // 20)
+    rounds.over.set()
+    for call in innocents:
+        call.result()
+    print(f"{rounds.n_done} rounds, {sum(rounds.hits.values())} in time")
+    assert rounds.n_done == ROUNDS // 8 * 8 and set(rounds.hits.values()) <= {1}
+    done = [event["worker"] for event in r.log.find() if event.get("reason", "").startswith("CANCEL_")]
+    assert len(done) == rounds.n_done and set(done) == set(range(4))
 
 
 def test_cancel_wait_timeout(pool):

@@ -150,12 +150,12 @@ class FakePostgres:
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"{name or self.name}={host}:{self.port}" + (f":{rest_port}" if rest_port else "")
 
-    def login_answer(self):
+    def login_answer(self, **parameters):
         with self._lock:
             self._process_id += 1
             process_id = self._process_id
         key = struct.pack("!I", process_id) * (self.key_bytes // 4)
-        return wire.login_answer(process_id, key)
+        return wire.login_answer(process_id, key, **parameters)
 
     def _accept(self, listener):
         while True:
