@@ -275,6 +275,7 @@ bool pooled_lend(struct pooled *server, const struct lease_events *lease, void *
     server->lent_at_ns = loop_of(server)->now_ns;
     server->was_handed = false;
     server->has_erred = false;
+    server->is_cut = false;
     if (check_query != NULL)
         return check(server, check_query, wanted);
     if (wanted == server->parameters || tune(server, wanted)) {
@@ -499,7 +500,7 @@ static bool must_be_whole(const struct message_view *message)
 }
 
 /* Follows the messages in a piece of what the server says. `*n_used` is how far; what is
- * behind that is the begin of a message that is not here in whole. False when it is not
+ * behind that is the begin of a message that is not here in whole. False when that is not
  * PostgreSQL's protocol, or answers nothing. */
 static bool follow(struct pooled *server, const uint8_t *bytes, size_t n, size_t *n_used,
                    struct edit *edit)
@@ -509,26 +510,23 @@ static bool follow(struct pooled *server, const uint8_t *bytes, size_t n, size_t
 
     message_walk_begin(&walk, &server->home->rules, bytes, n, &server->n_left);
     for (;;) {
+        *n_used = n - message_walk_rest(&walk);
         if (server->translation.n_notes > 0 && server->n_left == 0)
-            translation_catch_up(&server->translation, &server->flow, edit,
-                                 n - message_walk_rest(&walk));
+            translation_catch_up(&server->translation, &server->flow, edit, *n_used);
         switch (message_walk_next(&walk, &message)) {
         case MESSAGE_WHOLE:
             if (!see_all(server, &message, edit))
                 return false;
             break;
         case MESSAGE_BEGUN:
-            if (must_be_whole(&message)) {
-                *n_used = n - message_walk_rest(&walk);
+            if (must_be_whole(&message))
                 return true;
-            }
             if (!see_all(server, &message, edit))
                 return false;
             server->n_left = message_walk_stream(&walk, &message);
             break;
         case MESSAGE_CUT:
         case MESSAGE_NONE:
-            *n_used = n - message_walk_rest(&walk);
             return true;
         case MESSAGE_UNKNOWN:
         case MESSAGE_TOO_SHORT:
@@ -589,7 +587,8 @@ bool pooled_flush(struct pooled *server)
 }
 
 /* A piece of what the server has said, as the edit has it. */
-static void pass_on(struct pooled *server, struct buffer *bytes, const struct edit *edit)
+static void pass_bytes(struct pooled *server, struct buffer *bytes,
+                       const struct edit *edit)
 {
     if (!edit->is_changed && buffer_unread(bytes) > 0) {
         server->lease->on_bytes(server, bytes);
@@ -597,6 +596,12 @@ static void pass_on(struct pooled *server, struct buffer *bytes, const struct ed
         buffer_give(bytes);
         pass_chain(server, edit->first);
     }
+    server->is_cut = server->n_left > 0;
+}
+
+static void pass_on(struct pooled *server, struct buffer *bytes, const struct edit *edit)
+{
+    pass_bytes(server, bytes, edit);
     if (server->state != POOLED_ACTIVE)
         return;
     if (pooled_is_at_rest(server)) {
@@ -666,11 +671,28 @@ static void on_login_bytes(struct pooled *server, struct buffer *bytes)
     login_run_free(login);
 }
 
+/* What stands before a message that makes no sense is an answer all the same: a node that
+ * ends a server says so behind its last one. */
+static void take_last(struct pooled *server, struct buffer *bytes, size_t n_used,
+                      struct edit *edit)
+{
+    bytes->end -= buffer_unread(bytes) - (uint32_t)n_used;
+    if (server->state == POOLED_ACTIVE) {
+        pass_bytes(server, bytes, edit);
+    } else {
+        buffer_give(bytes);
+        edit_drop(edit);
+    }
+    if (server->state != POOLED_CLOSING)
+        lose(server, "", "the node says what answers nothing");
+}
+
 /* A piece of what the server says, at any time after the login. */
 static void take(struct pooled *server, struct buffer *bytes)
 {
     struct edit edit;
     size_t n_used;
+    bool makes_sense;
 
     if (!join_tail(server, bytes)) {
         buffer_give(bytes);
@@ -678,12 +700,17 @@ static void take(struct pooled *server, struct buffer *bytes)
         return;
     }
     edit = edit_begin(loop_of(server)->pond, bytes->bytes + bytes->begin);
-    if (!follow(server, edit.bytes, buffer_unread(bytes), &n_used, &edit) ||
-        !edit_end(&edit, n_used) || !keep_tail(server, bytes, n_used)) {
+    makes_sense = follow(server, edit.bytes, buffer_unread(bytes), &n_used, &edit);
+    if (!edit_end(&edit, n_used) ||
+        (makes_sense && !keep_tail(server, bytes, n_used))) {
         buffer_give(bytes);
         edit_drop(&edit);
         lose(server, "",
              edit.has_failed ? "out of memory" : "the node says what answers nothing");
+        return;
+    }
+    if (!makes_sense) {
+        take_last(server, bytes, n_used, &edit);
         return;
     }
     if (server->state == POOLED_ACTIVE) {

@@ -138,6 +138,7 @@ struct pooled {
     bool was_handed; /* to this worker, and has not served here yet */
     bool was_reset;  /* while CLEANING: a reset query was said */
     bool has_erred;  /* while TUNING and CLEANING */
+    bool is_cut;     /* while ACTIVE: what the client was given ends inside a message */
     char why[160];   /* likewise: the error */
 };
 
@@ -181,6 +182,14 @@ bool pooled_flush(struct pooled *server) MUST_CHECK;
 static inline bool pooled_is_at_rest(const struct pooled *server)
 {
     return flow_is_at_rest(&server->flow) && server->translation.n_notes == 0;
+}
+/* The same of one that is lost, for whatever it has said last. */
+static inline bool pooled_was_at_rest(const struct pooled *server)
+{
+    struct flow flow = server->flow;
+
+    flow.flags = (uint16_t)(flow.flags & ~FLOW_LOST);
+    return flow_is_at_rest(&flow);
 }
 /* True: gone already. False: on_sent follows, or on_lost. */
 static inline bool pooled_send(struct pooled *server, struct buffer *bytes)

@@ -353,6 +353,12 @@ static void count_refusal(struct client *client)
         front->refused++;
 }
 
+/* It waits for the rest of a message, and would take a word of ours for that. */
+static bool is_in_message(const struct client *client)
+{
+    return client->lease != NULL && client->lease->is_cut;
+}
+
 void client_refuse(struct client *client, enum close_reason reason, const char *detail)
 {
     struct buffer *buffer;
@@ -361,6 +367,10 @@ void client_refuse(struct client *client, enum close_reason reason, const char *
 
     if (client->state == CLIENT_CLOSING || client->state == CLIENT_REFUSING)
         return;
+    if (is_in_message(client)) {
+        client_close(client, reason);
+        return;
+    }
     client->reason = reason;
     count_refusal(client);
     n = compose_refusal(client, detail, bytes);

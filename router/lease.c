@@ -438,7 +438,15 @@ static void begin_lease(struct client *client, struct pooled *server)
         pass(client);
 }
 
-/* The lease is over; what the client has sent meanwhile begins another. */
+/* What the client has sent meanwhile begins another lease. */
+static void begin_anew(struct client *client)
+{
+    if (client->worker->is_ending)
+        client_refuse(client, CLOSE_SHUTDOWN, NULL);
+    else
+        lease_advance(client);
+}
+
 static void end_lease(struct client *client)
 {
     struct pooled *server = client->lease;
@@ -446,10 +454,14 @@ static void end_lease(struct client *client)
     client->lease = NULL;
     client_enter(client, CLIENT_IDLE);
     pool_give(server, false);
-    if (client->worker->is_ending)
-        client_refuse(client, CLOSE_SHUTDOWN, NULL);
-    else
-        lease_advance(client);
+    begin_anew(client);
+}
+
+/* Whether to wait for the rest of a message that has begun, in place of holding a server
+ * meanwhile. */
+static bool may_wait(const struct message_view *message)
+{
+    return message->length <= BUFFER_BYTES - MESSAGE_HEADER_BYTES;
 }
 
 /* Skips what needs no server; false when nothing is left, or too little to tell. */
@@ -468,8 +480,11 @@ static bool wants_server(struct client *client)
                            buffer->bytes + buffer->begin, buffer_unread(buffer),
                            &client->n_left);
         step = message_walk_next(&walk, &message);
-        if (step == MESSAGE_CUT)
+        if (step == MESSAGE_CUT || (step == MESSAGE_BEGUN && may_wait(&message))) {
+            if (gather(client))
+                continue;
             return false;
+        }
         if (step == MESSAGE_WHOLE && message.type == 'X') {
             client_close(client, CLOSE_CLIENT_CLOSED);
             return false;
@@ -925,12 +940,21 @@ static void on_unfit(struct pooled *server)
     client_settle(client);
 }
 
+/* Who was answered in full has lost nothing, where servers are shared. */
 static void on_lost(struct pooled *server, const char *why)
 {
     struct client *client = server->client;
 
     client->lease = NULL;
-    client_refuse(client, CLOSE_SERVER_LOST, why);
+    if (server->is_cut) {
+        client_close(client, CLOSE_SERVER_LOST); /* it would take a word for data */
+    } else if (client->is_session_pooled || !pooled_was_at_rest(server)) {
+        client_refuse(client, CLOSE_SERVER_LOST, why);
+    } else {
+        client_enter(client, CLIENT_IDLE);
+        begin_anew(client);
+        client_settle(client);
+    }
 }
 
 static const struct lease_events lease_events = {

@@ -470,6 +470,10 @@ void login_begin(struct client *client)
         return;
     }
     login->client = client;
+    if (!startup_is_well_formed(&packet)) {
+        client_refuse(client, CLOSE_CLIENT_CONFUSED, "the startup packet is malformed");
+        return;
+    }
     if (!find_binding(client, &login->binding)) {
         client_refuse(client, CLOSE_NO_MEMORY, NULL);
         return;

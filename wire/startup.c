@@ -85,6 +85,17 @@ const char *startup_parameter(const struct startup_packet *packet, const char *n
     return NULL;
 }
 
+bool startup_is_well_formed(const struct startup_packet *packet)
+{
+    const uint8_t *at = packet->body;
+    const char *name, *value;
+
+    while (startup_next_parameter(packet, &at, &name, &value))
+        ;
+    return packet->body_length > 0 && at == packet->body + packet->body_length - 1 &&
+           *at == 0;
+}
+
 void startup_cancel_key(const uint8_t *bytes, const struct startup_packet *packet,
                         struct cancel_key *key)
 {

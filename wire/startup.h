@@ -59,6 +59,9 @@ const char *startup_parameter(const struct startup_packet *packet, const char *n
 bool startup_next_parameter(const struct startup_packet *packet, const uint8_t **at,
                             const char **name, const char **value);
 
+/* Whether all parameters of a LOGIN have an end, and nothing follows the last. */
+bool startup_is_well_formed(const struct startup_packet *packet);
+
 /* The key of a CancelRequest that startup_read() has found at `bytes`. */
 void startup_cancel_key(const uint8_t *bytes, const struct startup_packet *packet,
                         struct cancel_key *key);

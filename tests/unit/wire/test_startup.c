@@ -237,6 +237,30 @@ Test(startup, finds_nothing_in_malformed_parameters)
     expect_parameter(BODY("user\0alice\0user\0bob\0\0"), "user", "alice");
 }
 
+static void expect_form(const char *body, size_t n, bool is_well_formed)
+{
+    struct startup_packet packet = {.kind = STARTUP_LOGIN,
+                                    .body = (const uint8_t *)body,
+                                    .body_length = (uint32_t)n};
+
+    cr_expect_eq(startup_is_well_formed(&packet), is_well_formed, "%s", body);
+}
+
+Test(startup, a_packet_ends_with_the_end_of_its_parameters)
+{
+    expect_form(BODY("\0"), true);
+    expect_form(BODY("user\0alice\0\0"), true);
+    expect_form(BODY("user\0\0\0"), true);
+    expect_form(BODY(""), false);
+    expect_form(BODY("user"), false);
+    expect_form(BODY("user\0alice"), false);
+    expect_form(BODY("user\0alice\0"), false);
+    expect_form(BODY("user\0alice\0database"), false);
+    expect_form(BODY("user\0alice\0database\0"), false);
+    expect_form(BODY("user\0alice\0\0\0"), false);
+    expect_form(BODY("user\0alice\0\0x"), false);
+}
+
 Test(startup, finds_no_parameters_in_other_packets)
 {
     struct packet packet = {0};
