@@ -701,8 +701,7 @@ static void take(struct pooled *server, struct buffer *bytes)
     }
     edit = edit_begin(loop_of(server)->pond, bytes->bytes + bytes->begin);
     makes_sense = follow(server, edit.bytes, buffer_unread(bytes), &n_used, &edit);
-    if (!edit_end(&edit, n_used) ||
-        (makes_sense && !keep_tail(server, bytes, n_used))) {
+    if (!edit_end(&edit, n_used) || (makes_sense && !keep_tail(server, bytes, n_used))) {
         buffer_give(bytes);
         edit_drop(&edit);
         lose(server, "",

@@ -604,7 +604,8 @@ static bool say_cancelled(struct client *client)
     return true;
 }
 
-/* The client needs neither the server that is made ready for it nor its place in the line.
+/* The client needs neither the server that is made ready for it nor its place in the
+ * line.
  */
 static void renounce(struct client *client)
 {

@@ -30,7 +30,8 @@ static void look_at(const uint8_t *bytes, const struct startup_packet *packet)
     look_at_parameter(packet, "user");
     look_at_parameter(packet, "database");
     look_at_parameter(packet, "");
-    REQUIRE(!startup_is_well_formed(packet) || packet->body[packet->body_length - 1] == 0);
+    REQUIRE(!startup_is_well_formed(packet) ||
+            packet->body[packet->body_length - 1] == 0);
     if (packet->kind != STARTUP_CANCEL)
         return;
     startup_cancel_key(bytes, packet, &key);

@@ -239,9 +239,8 @@ Test(startup, finds_nothing_in_malformed_parameters)
 
 static void expect_form(const char *body, size_t n, bool is_well_formed)
 {
-    struct startup_packet packet = {.kind = STARTUP_LOGIN,
-                                    .body = (const uint8_t *)body,
-                                    .body_length = (uint32_t)n};
+    struct startup_packet packet = {
+        .kind = STARTUP_LOGIN, .body = (const uint8_t *)body, .body_length = (uint32_t)n};
 
     cr_expect_eq(startup_is_well_formed(&packet), is_well_formed, "%s", body);
 }
