@@ -45,6 +45,7 @@ struct member {
     bool is_open;               /* it has logged in, and the connect query is answered */
     bool is_idle;               /* in the pool's list of these */
     bool is_doomed;             /* its node has lost the role: not to be lent again */
+    bool is_spoiled;            /* a cancel request may hit it at any time: likewise */
 };
 
 static const struct pooled_events pooled_events;
@@ -388,7 +389,7 @@ static void put_away(struct member *member)
 
     if (member->pooled.n_cancels > 0) {
         return; /* pool_aimed() goes on */
-    } else if (member->is_doomed || is_old(member)) {
+    } else if (member->is_doomed || member->is_spoiled || is_old(member)) {
         close_member(member);
     } else if (ledger_rest(member->branch->ledger_branch, pool->pools->worker)) {
         keep_idle(member);
@@ -473,8 +474,10 @@ void pool_aim(struct pooled *server)
     server->n_cancels++;
 }
 
-void pool_aimed(struct pooled *server)
+void pool_aimed(struct pooled *server, bool is_over)
 {
+    if (!is_over)
+        member_of(server)->is_spoiled = true;
     if (--server->n_cancels > 0)
         return;
     if (server->state == POOLED_CLOSING) {

@@ -169,9 +169,10 @@ void pool_give(struct pooled *server, bool is_reset);
 /* Its node has lost the role: after this lease it is not lent any more. */
 bool pool_is_doomed(struct pooled *server);
 /* A cancel request is aimed at a lent server, and then PostgreSQL is done with it:
- * in between it is lent to nobody else. */
+ * in between it is lent to nobody else. Nor after it, if it is not known whether the
+ * request `is_over`. */
 void pool_aim(struct pooled *server);
-void pool_aimed(struct pooled *server);
+void pool_aimed(struct pooled *server, bool is_over);
 /* A client has logged in to the pool; NULL when memory is out. */
 struct guest *pool_enter(struct pool *pool, const char *user) MUST_CHECK;
 void pool_leave(struct pool *pool, struct guest *guest);

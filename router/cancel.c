@@ -25,6 +25,7 @@ struct cancel_run {
     struct worker *aimed_by; /* whose server that is */
     bool is_known;           /* a session with this key was found */
     bool is_refused;         /* too many of this address */
+    bool is_doubtful;        /* a node has it, and may act on it later */
     unsigned n_asked;
     unsigned n_targets;
     uint32_t targets[TARGETS_MAX]; /* node ids */
@@ -39,7 +40,7 @@ static void on_aimed(struct message *message, void *receiver)
     struct cancel_run *run = CONTAINER_OF(message, struct cancel_run, message);
 
     (void)receiver;
-    pool_aimed(run->aim);
+    pool_aimed(run->aim, !run->is_doubtful);
     listener_release(run->listener);
     memory_free(run);
 }
@@ -87,6 +88,13 @@ static void on_target_done(struct cancel_run *run)
     tell_next_target(run);
 }
 
+/* It has the request, and has not said that it is done with it. */
+static void on_target_lost(struct cancel_run *run)
+{
+    run->is_doubtful = true;
+    on_target_done(run);
+}
+
 static void on_unreachable(struct server *server, enum stream_failure why)
 {
     (void)why;
@@ -107,7 +115,7 @@ static void on_server_end(struct stream *stream)
 static void on_server_failed(struct stream *stream, enum stream_failure why)
 {
     (void)why;
-    on_target_done(stream->owner);
+    on_target_lost(stream->owner);
 }
 
 static void on_server_nothing(struct stream *stream)
@@ -127,7 +135,7 @@ static void on_patience_ended(struct deadline *deadline)
 {
     struct server *server = CONTAINER_OF(deadline, struct server, deadline);
 
-    on_target_done(server->owner);
+    on_target_lost(server->owner);
 }
 
 static void on_open(struct server *server)

@@ -10,6 +10,7 @@ import time
 import psycopg
 import pytest
 
+from cluster import process
 from harness import pools, wire
 from harness.fake_postgres import FakePostgres, answer
 from harness.pools import Later, Onlooker, join, one
@@ -196,6 +197,46 @@ def test_cancel_requests_hit_their_own_queries_only(pool):
     for call in calls:
         call.result(60)
     assert set(n_cancelled) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("end", ["silence", "reset"])
+def test_a_server_that_may_still_be_cancelled_is_lent_to_nobody(pool, end):
+    """The node has the request, and does not say that it is done with it: another server is opened."""
+    n_logins, requests, asked = [], [], threading.Event()
+
+    def script(connection):
+        code, _ = connection.packet()
+        if code == wire.CANCEL_REQUEST:
+            requests.append(connection)
+            if end == "reset":
+                time.sleep(0.5)
+                connection.reset()
+            connection.receive(1)
+        n_logins.append(1)
+        name = str(len(n_logins))
+        connection.send(connection.server.login_answer())
+        while True:
+            kind, body = connection.message()
+            if kind == "Q" and body == b"slow\0":
+                asked.set()
+                assert process.wait_until(lambda: requests, 10)
+            if kind == "Q":
+                connection.send(answer(name))
+
+    with FakePostgres(script) as fake:
+        r = pool(main={**TRANSACTION, "default_pool_size": 1, "auth_type": "trust", "server_tls_sslmode": "disable"},
+                 databases={"app": f"host={fake.address} port={fake.port}"})
+        with (Client(r.at("pool")) as client, Client(r.at("pool")) as request,
+              Client(r.at("pool"), timeout=40) as other):
+            key = client.log_in()
+            other.log_in()
+            client.send(wire.query("slow"))
+            assert asked.wait(10)
+            request.send(wire.cancel_request(*key))
+            assert pools.value_of(client.messages_until("Z")) == "1"
+            assert pools.value_of(other.ask("who is it")) == "2"
+        r.stop()
+        assert fake.errors == [] and len(requests) == 1
 
 
 class Rounds:

@@ -148,6 +148,7 @@ class Strace:
 
     def __init__(self, router, path):
         self.path, self.counts = path, collections.Counter()
+        router.is_slowed = True
         self._strace = subprocess.Popen(
             ["strace", "-f", "-c", "-e", f"trace={self.CALLS}", "-o", path, "-p", str(router.process.pid)],
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -536,7 +536,9 @@ def assert_nothing_is_left(traffic):
     r = traffic.router
     assert process.wait_until(lambda: is_at_rest(r), 20), [
         show(r, what) for what in ("POOLS", "CLIENTS", "SERVERS", "DATABASES", "USERS")]
-    assert traffic.cluster.leader().sql("select count(*) from traffic", database="app") == "0"
+    # Copies of a server that was killed behind them may be there, but not what was never committed.
+    assert traffic.cluster.leader().sql("select count(*) from traffic where tag in ('lost', 'late')",
+                                        database="app") == "0"
     r.sections["pgrouter"]["server_idle_timeout"] = "1"
     r.reload()
     greet_all_pools(r)

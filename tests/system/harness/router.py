@@ -140,6 +140,7 @@ class Router:
         self.passwords = {}
         self.has_ended = False
         self.started_at, self.stalled_s = time.monotonic(), stalled_seconds()
+        self.is_slowed = False  # by the test: its loops are not held to a time
         if sections is not None:
             self._write()
             arguments = [*arguments, self.ini]
@@ -347,7 +348,7 @@ class Router:
         loops = self.log.find("loop ended")
         if self.sections is not None:
             assert loops, f"no loop says how long its longest iteration was:\n{self.log.text()}"
-        if self.sanitizer is None:
+        if self.sanitizer is None and not self.is_slowed:
             judged = "longest_work_ms" if self._machine_was_crowded() else "longest_ms"
             slow = [loop.line for loop in loops if loop[judged] > LONGEST_ITERATION_MS]
             assert not slow, f"an iteration above {LONGEST_ITERATION_MS} ms: {slow}"
