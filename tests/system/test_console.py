@@ -226,6 +226,27 @@ def test_admin_users_command_and_stats_users_look(pool):
         console(r, user="app")
 
 
+def test_no_command_is_open_to_who_may_only_look(pool):
+    """CVE-2026-6667: with PgBouncer everybody who may look could end other clients. Also what is no
+    command here may not become one that anybody can give."""
+    r = pool(main=MAIN)
+    with join(r) as client, console(r, user="app") as c:
+        pid = pid_of(client)
+        (ptr,) = [row["ptr"] for row in show(c, "CLIENTS") if row["database"] == "app"]
+        for command in ("PAUSE", "PAUSE app", "RESUME", "RESUME app", "DISABLE app", "ENABLE app", "KILL",
+                        "KILL app", f"KILL_CLIENT {ptr}", f"kill_client {ptr}", "RECONNECT", "RECONNECT app",
+                        "SUSPEND", "WAIT_CLOSE", "WAIT_CLOSE app", "RELOAD", "SHUTDOWN",
+                        "SHUTDOWN WAIT_FOR_CLIENTS", "SHUTDOWN WAIT_FOR_SERVERS", "SHUTDOWN IMMEDIATE",
+                        "SET default_pool_size = 1", "SET auth_type = 'any'", "SHOW VERSION; SHUTDOWN",
+                        "/* SHOW */ SHUTDOWN", " \n\t shutdown;"):
+            with pytest.raises(psycopg.Error):
+                c.execute(command)
+        assert pid_of(client) == pid
+        assert row_of(c, "CONFIG", key="auth_type")["value"] == "scram-sha-256"
+        with join(r) as other:
+            assert one(other, "select 1") == 1
+
+
 def test_a_password_is_asked_for_as_ever(pool):
     r = pool(main=MAIN)
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):

@@ -3,8 +3,6 @@
 import contextlib
 import re
 import struct
-import threading
-import time
 
 import pytest
 
@@ -14,7 +12,7 @@ from harness import pools, wire
 from harness.fake_postgres import FakePostgres, answer
 from harness.pools import (FLUSH, ONE_SERVER, SYNC, Later, bind, errors_of, execute, logged_in, parse,
                            run_unnamed, status_of, value_of)
-from harness.tls import context_of, encrypt, encrypt_directly
+from harness.tls import encrypt
 from harness.wire import Client, error_fields, message
 
 
@@ -58,7 +56,7 @@ def test_max_packet_size(pool):
 # Clients that lie
 
 
-@pytest.fixture(params=["clear", "tls", "direct"])
+@pytest.fixture(params=["clear", "tls"])
 def doors(request, pool, tmp_path):
     """A router with one server, and a function that connects to it: in clear, or inside of TLS."""
     def start(**main):
@@ -68,11 +66,7 @@ def doors(request, pool, tmp_path):
 
         def connect(**more):
             client = Client(r.at("pool"), **more)
-            if request.param == "tls":
-                encrypt(client)
-            elif request.param == "direct":
-                encrypt_directly(client, context_of(alpn="postgresql"))
-            return client
+            return encrypt(client) if request.param == "tls" else client
 
         return r, connect
 
