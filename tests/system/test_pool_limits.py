@@ -1,5 +1,6 @@
 """How many servers a pool has, whichever worker its clients are on."""
 
+import contextlib
 import time
 
 import psycopg
@@ -336,6 +337,34 @@ def test_min_pool_size_waits_for_a_key_and_says_so(cluster, pool):
             with join(r):
                 assert node.sees(2)
             assert c.execute("SHOW POOLS").fetchone()[-1] == ""
+
+
+# New settings
+
+
+def test_a_reload_applies_to_pools_that_nobody_comes_to(cluster, pool):
+    """Who waits already is served by what it sets free, and idle servers have its times."""
+    r = pool(main={**TRANSACTION, "default_pool_size": 1})
+    with contextlib.ExitStack() as stack, Onlooker(cluster.leader()) as node:
+        clients = [stack.enter_context(join(r)) for _ in range(8)]
+        clients[0].execute("begin")
+        clients[0].execute("select 1")
+        waiting = [Later(lambda client=client: one(client, "select 1 from pg_sleep(1)"))
+                   for client in clients[1:4]]
+        assert not any(call.is_over(0.3) for call in waiting)
+        r.sections["pgrouter"]["default_pool_size"] = 4
+        r.reload()
+        assert [call.result() for call in waiting] == [1, 1, 1]
+        assert node.count() == 4
+        clients[0].execute("commit")
+        r.sections["pgrouter"]["server_idle_timeout"] = "1s"
+        r.reload()
+        assert node.sees(0)
+        r.sections["pgrouter"]["default_pool_size"] = 2
+        r.reload()
+        calls = [Later(lambda client=client: one(client, "select pg_backend_pid() from pg_sleep(0.2)"))
+                 for client in clients]
+        assert len({call.result() for call in calls}) == 2
 
 
 def refused(router, **more):

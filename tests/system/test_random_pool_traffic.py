@@ -523,15 +523,6 @@ def is_at_rest(router):
             sum(row["current_connections"] for row in show(router, "USERS")) == len(servers))
 
 
-def greet_all_pools(router):
-    """On every worker: from then on they have the settings that were loaded last."""
-    for name in POOLS:
-        for user in USERS:
-            with contextlib.ExitStack() as stack:
-                for _ in range(int(router.sections["pgrouter"]["workers"])):
-                    stack.enter_context(Client(router.at("pool"))).log_in(user, name)
-
-
 def assert_nothing_is_left(traffic):
     r = traffic.router
     assert process.wait_until(lambda: is_at_rest(r), 20), [
@@ -541,7 +532,6 @@ def assert_nothing_is_left(traffic):
                                         database="app") == "0"
     r.sections["pgrouter"]["server_idle_timeout"] = "1"
     r.reload()
-    greet_all_pools(r)
     assert process.wait_until(lambda: show(r, "SERVERS") == [], 20), show(r, "SERVERS")
     assert {row["current_connections"] for row in show(r, "DATABASES")} == {0}
 
