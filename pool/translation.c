@@ -15,7 +15,8 @@ struct job {
     struct flow *flow;
     const struct message_view *message;
     struct edit *edit;
-    size_t at; /* in the edit's piece */
+    size_t at;    /* in the edit's piece */
+    uint8_t next; /* type of the message behind it; 0: not here */
 };
 
 /* ---- what the server is told --------------------------------------------------------
@@ -75,10 +76,11 @@ static void insert_parse(const struct job *job, const struct statement *statemen
     insert(job, rest, n);
 }
 
-/* The message with a name of ours in place of that at `old`, which is in its body. */
-static void rename_in(const struct job *job, const char *old, const char *name)
+/* The message with `by` in place of the `n_old` bytes at `old`, which is in its body. */
+static void replace_in(const struct job *job, const char *old, size_t n_old,
+                       const char *by)
 {
-    size_t n_old = strlen(old), n_new = strlen(name);
+    size_t n_new = strlen(by);
     size_t from = (size_t)((const uint8_t *)old - job->edit->bytes);
     uint8_t header[MESSAGE_HEADER_BYTES];
 
@@ -86,7 +88,13 @@ static void rename_in(const struct job *job, const char *old, const char *name)
     edit_cut(job->edit, job->at, job->at + MESSAGE_HEADER_BYTES);
     edit_insert(job->edit, job->at + MESSAGE_HEADER_BYTES, header, sizeof header);
     edit_cut(job->edit, from, from + n_old);
-    edit_insert(job->edit, from + n_old, name, n_new);
+    edit_insert(job->edit, from + n_old, by, n_new);
+}
+
+/* The same for a name. */
+static void rename_in(const struct job *job, const char *old, const char *name)
+{
+    replace_in(job, old, strlen(old), name);
 }
 
 /* ---- what the server has ------------------------------------------------------------
@@ -189,9 +197,7 @@ static enum translated mean(const struct job *job, const char *text,
 {
     struct translation *translation = job->translation;
     struct client_name *found =
-        *text == '\0'
-            ? NULL
-            : statement_names_find(translation->store, translation->names, text);
+        statement_names_find(translation->store, translation->names, text);
 
     if (found != NULL && notes_are_behind(translation, &found->pending))
         return TRANSLATED_LATER;
@@ -199,6 +205,47 @@ static enum translated mean(const struct job *job, const char *text,
         return TRANSLATED_AS_IS;
     *name = found;
     return reserve(job);
+}
+
+/* ---- statements without a name ------------------------------------------------------
+ */
+
+/* Something is under way behind the last Sync, whose failure has the message skipped. */
+static bool may_be_skipped(const struct job *job)
+{
+    uint32_t n = job->flow->n_forwarded;
+
+    return n != job->translation->synced_at && n != job->flow->n_answered;
+}
+
+/* What the client had prepared without a name is gone. */
+static enum translated forget_unnamed(const struct job *job)
+{
+    struct translation *translation = job->translation;
+    struct client_name *name =
+        statement_names_find(translation->store, translation->names, "");
+
+    if (name == NULL)
+        return TRANSLATED;
+    if (notes_are_behind(translation, &name->pending))
+        return TRANSLATED_LATER;
+    client_name_set(name, NULL);
+    client_name_settle(translation->store, name);
+    return TRANSLATED;
+}
+
+/* The client means a statement without a name that it does not have; what another has
+ * left on the server is not to be taken for it. */
+static enum translated pass_unknown(const struct job *job)
+{
+    enum translated result = reserve(job);
+
+    if (result != TRANSLATED)
+        return result;
+    notes_add(job->translation, forward(job, 'C'))->is_swallowed = true;
+    insert_target(job, 'C', "");
+    (void)forward(job, job->message->type);
+    return TRANSLATED;
 }
 
 /* ---- SQL that drops statements ------------------------------------------------------
@@ -250,8 +297,14 @@ static bool read_name(const char **text, char name[SQL_NAME_MAX])
     return n > 0 && *at != '"' && !is_of_name(*at);
 }
 
-/* Whether the text, of which `n` bytes are here, begins as those do. */
-static bool may_drop(const char *text, size_t n)
+enum text_looks {
+    TEXT_PASSES,
+    TEXT_DROPS, /* it begins as those do */
+    TEXT_GUARDS /* it begins as one that has such a one in the middle */
+};
+
+/* Of the text `n` bytes are here. */
+static enum text_looks look_at(const char *text, size_t n)
 {
     char begin[TEXT_LOOKED_AT + 1];
 
@@ -259,39 +312,68 @@ static bool may_drop(const char *text, size_t n)
         text++;
         n--;
     }
-    if (n == 0 || (*text | 0x20) != 'd')
-        return false;
+    if (n == 0 || ((*text | 0x20) != 'd' && (*text | 0x20) != 's'))
+        return TEXT_PASSES;
     snprintf(begin, sizeof begin, "%.*s", (int)(n < TEXT_LOOKED_AT ? n : TEXT_LOOKED_AT),
              text);
+    if (strncasecmp(begin, "savepoint", 9) == 0)
+        return TEXT_GUARDS;
     return strncasecmp(begin, "deallocate", 10) == 0 ||
-           strncasecmp(begin, "discard", 7) == 0;
+                   strncasecmp(begin, "discard", 7) == 0
+               ? TEXT_DROPS
+               : TEXT_PASSES;
 }
 
-/* "DEALLOCATE name" and nothing more; "" when it is ALL. */
-static bool read_deallocate(const char *text, char name[SQL_NAME_MAX])
+static bool is_end(const char *text)
 {
-    bool is_quoted;
-
-    text = skip_blanks(text);
-    if (!skip_word(&text, "deallocate"))
-        return false;
-    (void)skip_word(&text, "prepare");
-    is_quoted = *text == '"';
-    if (!read_name(&text, name))
-        return false;
-    if (!is_quoted && strcmp(name, "all") == 0)
-        name[0] = '\0';
     return text[strspn(text, " \t\n\r\f\v;")] == '\0';
 }
 
-/* The client's name is forgotten; the server is told nothing in as many messages. */
-static enum translated drop_name(const struct job *job, struct client_name *name)
+/* "DEALLOCATE name"; "" when it is ALL. */
+static bool read_deallocate(const char **text, char name[SQL_NAME_MAX])
 {
-    static const uint8_t query[] = {'Q', 0, 0, 0, 5, 0};
-    static const uint8_t parse[] = {'P', 0, 0, 0, 8, 0, 0, 0, 0};
-    bool is_query = job->message->type == 'Q';
+    bool is_quoted;
+
+    *text = skip_blanks(*text);
+    if (!skip_word(text, "deallocate"))
+        return false;
+    (void)skip_word(text, "prepare");
+    is_quoted = **text == '"';
+    if (!read_name(text, name))
+        return false;
+    if (!is_quoted && strcmp(name, "all") == 0)
+        name[0] = '\0';
+    return true;
+}
+
+/* A statement that is dropped in a transaction, as psqlODBC does it:
+ * "SAVEPOINT a;DEALLOCATE name;RELEASE a". The middle is from `*from` up to `*to`. */
+static bool read_guarded(const char *text, char name[SQL_NAME_MAX], const char **from,
+                         const char **to)
+{
+    char savepoint[SQL_NAME_MAX];
+
+    text = skip_blanks(text);
+    if (!skip_word(&text, "savepoint") || !read_name(&text, savepoint))
+        return false;
+    *from = skip_blanks(text);
+    if (*(*from)++ != ';')
+        return false;
+    text = *from;
+    if (!read_deallocate(&text, name))
+        return false;
+    *to = skip_blanks(text);
+    if (*(*to)++ != ';')
+        return false;
+    text = skip_blanks(*to);
+    return skip_word(&text, "release") && read_name(&text, savepoint) && is_end(text);
+}
+
+/* The message by which a client's name is dropped is forwarded. */
+static enum translated forward_drop(const struct job *job, struct client_name *name,
+                                    struct note **note)
+{
     uint32_t at = job->flow->n_forwarded;
-    struct note *note;
 
     switch (flow_forward(job->flow, job->message->type)) {
     case FLOW_GOES_ON:
@@ -303,35 +385,110 @@ static enum translated drop_name(const struct job *job, struct client_name *name
     case FLOW_CONFUSED:
         return TRANSLATED_ILLEGAL;
     }
-    note = notes_add(job->translation, at);
+    *note = notes_add(job->translation, at);
+    note_name(*note, name, NULL);
+    return TRANSLATED;
+}
+
+/* The client's name is forgotten; the server is told nothing in as many messages. */
+static enum translated drop_name(const struct job *job, const char *text)
+{
+    static const uint8_t query[] = {'Q', 0, 0, 0, 5, 0};
+    static const uint8_t parse[] = {'P', 0, 0, 0, 8, 0, 0, 0, 0};
+    bool is_query = job->message->type == 'Q';
+    struct client_name *name;
+    struct note *note;
+    enum translated result;
+
+    if (!is_query && forget_unnamed(job) != TRANSLATED)
+        return TRANSLATED_LATER;
+    result = mean(job, text, &name);
+    if (result == TRANSLATED)
+        result = forward_drop(job, name, &note);
+    if (result != TRANSLATED)
+        return result;
     note->is_deallocate = is_query;
-    note_name(note, name, NULL);
+    note->gives_unnamed = !is_query;
+    job->translation->has_unnamed |= !is_query;
     edit_cut(job->edit, job->at, end_of(job));
     edit_insert(job->edit, end_of(job), is_query ? query : parse,
                 is_query ? sizeof query : sizeof parse);
     return TRANSLATED;
 }
 
+/* The same; what drops it is left out of the text. */
+static enum translated drop_guarded(const struct job *job, const char *text,
+                                    const char *from, const char *to)
+{
+    struct client_name *name;
+    struct note *note;
+    enum translated result = mean(job, text, &name);
+
+    if (result == TRANSLATED)
+        result = forward_drop(job, name, &note);
+    if (result == TRANSLATED)
+        replace_in(job, from, (size_t)(to - from), "");
+    return result;
+}
+
 /* A text passes that begins `n_before` bytes behind the begin of the body. */
 static enum translated pass_text(const struct job *job, size_t n_before)
 {
-    const char *text = (const char *)job->message->body + n_before;
+    const char *text = (const char *)job->message->body + n_before, *at = text, *to;
     size_t n = job->message->n - n_before;
+    enum text_looks looks;
     char name[SQL_NAME_MAX];
-    struct client_name *found;
-    enum translated result;
+    bool is_readable;
 
     if (!is_whole(job) && n < TEXT_LOOKED_AT)
         return TRANSLATED_MORE;
-    if (!may_drop(text, n))
+    looks = look_at(text, n);
+    if (looks == TEXT_PASSES)
         return TRANSLATED_AS_IS;
-    if (is_whole(job) && memchr(text, '\0', n) != NULL && read_deallocate(text, name) &&
-        *name != '\0') {
-        result = mean(job, name, &found);
-        return result == TRANSLATED ? drop_name(job, found) : result;
-    }
+    if (!is_whole(job) && job->message->length <= MESSAGE_SMALL_MAX)
+        return TRANSLATED_MORE;
+    is_readable = is_whole(job) && memchr(text, '\0', n) != NULL;
+    if (looks == TEXT_GUARDS)
+        return is_readable && job->message->type == 'Q' &&
+                       read_guarded(text, name, &at, &to) && *name != '\0'
+                   ? drop_guarded(job, name, at, to)
+                   : TRANSLATED_AS_IS;
+    if (is_readable && read_deallocate(&at, name) && is_end(at) && *name != '\0')
+        return drop_name(job, name);
     server_statements_spoil(&job->translation->set);
     return TRANSLATED_AS_IS;
+}
+
+/* A Query that may be skipped passes; if it is not, the client's statement without a name
+ * is gone. */
+static enum translated pass_taking(const struct job *job, struct client_name *unnamed)
+{
+    uint32_t at = job->flow->n_forwarded;
+    enum translated result = pass_text(job, 0);
+    struct note *note;
+
+    if (result == TRANSLATED) {
+        note = notes_add(job->translation, at);
+        note_name(note, unnamed, NULL);
+    } else if (result == TRANSLATED_AS_IS) {
+        result = forward_drop(job, unnamed, &note);
+    }
+    if (result == TRANSLATED)
+        note->takes_unnamed = true;
+    return result;
+}
+
+static enum translated on_query(const struct job *job)
+{
+    struct client_name *unnamed;
+    enum translated result = mean(job, "", &unnamed);
+
+    if (result == TRANSLATED && may_be_skipped(job))
+        return pass_taking(job, unnamed);
+    if (result == TRANSLATED)
+        result = forget_unnamed(job);
+    return result == TRANSLATED || result == TRANSLATED_AS_IS ? pass_text(job, 0)
+                                                              : result;
 }
 
 /* ---- Parse --------------------------------------------------------------------------
@@ -361,6 +518,7 @@ static enum translated pass_parse(const struct job *job, const char *old,
     job->translation->n_parses++;
     note_statement(job->translation, note, place, STATEMENT_HERE);
     note_name(note, name, statement);
+    note->takes_unnamed = *old == '\0';
     rename_in(job, old, statement_name(statement));
     return TRANSLATED;
 }
@@ -428,8 +586,8 @@ static const char *read_session(const struct translation *translation,
     return session;
 }
 
-static enum translated on_named_parse(const struct job *job,
-                                      const struct message_parse *parse)
+static enum translated follow_parse(const struct job *job,
+                                    const struct message_parse *parse)
 {
     struct translation *translation = job->translation;
     struct client_name *name =
@@ -442,7 +600,7 @@ static enum translated on_named_parse(const struct job *job,
         return result;
     if (name != NULL && notes_are_behind(translation, &name->pending))
         return TRANSLATED_LATER;
-    if (name != NULL && name->statement != NULL)
+    if (name != NULL && name->statement != NULL && *parse->name != '\0')
         return parse_again(job, parse->name, name->statement);
     statement = statement_hold_parsed(translation->store, parse,
                                       read_session(translation, session));
@@ -454,21 +612,51 @@ static enum translated on_named_parse(const struct job *job,
     return result;
 }
 
-static enum translated on_parse(const struct job *job)
+static enum translated on_whole_parse(const struct job *job)
 {
     const struct message_view *message = job->message;
     struct message_parse parse;
 
-    if (message->n > 0 && message->body[0] == '\0')
-        return pass_text(job, 1);
-    if (message->n > 0 && message->length > STATEMENT_BYTES_MAX)
-        return TRANSLATED_TOO_LONG;
     if (!is_whole(job))
         return TRANSLATED_MORE;
     if (!message_read_parse(message->body, message->length, &parse))
         return TRANSLATED_AS_IS; /* the server says what is wrong with it */
     return strlen(parse.name) > CLIENT_NAME_MAX ? TRANSLATED_ILLEGAL
-                                                : on_named_parse(job, &parse);
+                                                : follow_parse(job, &parse);
+}
+
+/* Whether what it replaces must be known, should it be skipped. */
+static bool may_come_back(const struct translation *translation)
+{
+    return !translation->has_unnamed ||
+           statement_names_find(translation->store, translation->names, "") != NULL;
+}
+
+static enum translated on_unnamed_parse(const struct job *job)
+{
+    struct translation *translation = job->translation;
+    enum translated result = pass_text(job, 1);
+
+    if (result != TRANSLATED_AS_IS)
+        return result;
+    if (job->message->length <= STATEMENT_BYTES_MAX &&
+        (job->next != 'B' || (may_be_skipped(job) && may_come_back(translation))))
+        return on_whole_parse(job);
+    if (forget_unnamed(job) != TRANSLATED)
+        return TRANSLATED_LATER;
+    translation->has_unnamed = true;
+    return TRANSLATED_AS_IS;
+}
+
+static enum translated on_parse(const struct job *job)
+{
+    const struct message_view *message = job->message;
+
+    if (message->n > 0 && message->body[0] == '\0')
+        return on_unnamed_parse(job);
+    if (message->n > 0 && message->length > STATEMENT_BYTES_MAX)
+        return TRANSLATED_TOO_LONG;
+    return on_whole_parse(job);
 }
 
 /* ---- Bind, Describe, Close ----------------------------------------------------------
@@ -480,6 +668,8 @@ static enum translated pass_renamed(const struct job *job, const char *text)
     struct client_name *name;
     enum translated result = mean(job, text, &name);
 
+    if (result == TRANSLATED_AS_IS && *text == '\0' && !job->translation->has_unnamed)
+        return pass_unknown(job);
     if (result == TRANSLATED)
         result = provide(job, name->statement);
     if (result != TRANSLATED)
@@ -515,6 +705,8 @@ static enum translated close_name(const struct job *job, const char *text)
     note = notes_add(job->translation, job->flow->n_forwarded);
     note->say = '3';
     note_name(note, name, NULL);
+    if (*text == '\0')
+        job->translation->has_unnamed = false;
     edit_cut(job->edit, job->at, end_of(job));
     return TRANSLATED;
 }
@@ -534,10 +726,10 @@ static enum translated on_target(const struct job *job)
 }
 
 enum translated translation_ask(struct translation *translation, struct flow *flow,
-                                const struct message_view *message, struct edit *edit,
-                                size_t at)
+                                const struct message_view *message, uint8_t next,
+                                struct edit *edit, size_t at)
 {
-    struct job job = {translation, flow, message, edit, at};
+    struct job job = {translation, flow, message, edit, at, next};
 
     if (flow_is_copying_in(flow) || (flow->flags & FLOW_SKIPPING) != 0)
         return TRANSLATED_AS_IS; /* illegal, or skipped */
@@ -549,7 +741,7 @@ enum translated translation_ask(struct translation *translation, struct flow *fl
     case 'B':
         return on_bind(&job);
     case 'Q':
-        return pass_text(&job, 0);
+        return on_query(&job);
     default:
         return on_target(&job);
     }

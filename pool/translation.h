@@ -14,13 +14,18 @@
  * when it is answered; what was skipped is taken back. A message whose meaning depends on
  * what a Sync has not yet brought to light waits for that.
  *
- * Unnamed statements, portals and names that the client has not prepared pass untouched.
+ * A statement without a name passes untouched when it is bound in the message behind its
+ * Parse. Some drivers bind it in their next round trip, when another server may be
+ * theirs: otherwise it is followed as if it had a name. What others have left on a server
+ * under no name is not there for the client.
+ *
+ * Portals and names that the client has not prepared pass untouched.
  *
  * Some drivers drop a statement by SQL. "DEALLOCATE a" is a Close to us, and an empty
- * query to the server. DEALLOCATE ALL and DISCARD ALL are known by what the server
- * answers; what a client says before it has that answer may meet a server that has lost
- * all, so that behind a text which looks like one of them everything is closed and parsed
- * anew.
+ * query to the server; between a SAVEPOINT and its RELEASE it is left out. DEALLOCATE ALL
+ * and DISCARD ALL are known by what the server answers; what a client says before it has
+ * that answer may meet a server that has lost all, so that behind a text which looks like
+ * one of them everything is closed and parsed anew.
  *
  * Pure but for memory; belongs to a server, and to the thread that has it.
  */
@@ -33,7 +38,8 @@
 #include "wire/flow.h"
 #include "wire/message.h"
 
-/* A Parse with a name must be held in memory: its body may be as long as this. */
+/* A Parse with a name must be held in memory: its body may be as long as this. One
+ * without passes untouched if it is longer. */
 #define STATEMENT_BYTES_MAX (4u << 20)
 
 /* Something that is due when the server has answered so much. */
@@ -43,8 +49,10 @@ struct note {
                     is on message `at` itself */
     bool is_swallowed; /* its answer is not for the client */
     bool must_fail;
-    bool is_deallocate;                 /* an empty Query stands for it */
-    enum presence was;                  /* of `on_server`, before it */
+    bool is_deallocate; /* an empty Query stands for it */
+    bool takes_unnamed; /* `name` is the one without a name: gone also if this fails */
+    bool gives_unnamed; /* the server has a statement without a name by this */
+    enum presence was;  /* of `on_server`, before it */
     struct server_statement *on_server; /* that it changes; NULL: none */
     struct client_name *name;           /* the same */
     struct statement *before;           /* held: what the name meant; may be NULL */
@@ -56,9 +64,10 @@ struct translation {
     struct statement_names *names;        /* of the client; NULL: nothing is translated */
     struct parameter_set *const *session; /* the server's, at any time; may be NULL */
     unsigned max;                         /* statements on the server */
-    uint32_t synced_at;                   /* flow.n_forwarded behind the last Sync */
-    struct note *notes;                   /* a ring */
-    uint32_t size;                        /* of it, 0 or a power of 2 */
+    bool has_unnamed;   /* the server's statement without a name is this client's */
+    uint32_t synced_at; /* flow.n_forwarded behind the last Sync */
+    struct note *notes; /* a ring */
+    uint32_t size;      /* of it, 0 or a power of 2 */
     uint32_t first;
     uint32_t n_notes;
     uint32_t n_parses; /* of statements with a name, that the server was told; ever */
@@ -102,10 +111,11 @@ static inline bool translation_concerns(const struct translation *translation,
              (translation->set.by_use.n > 0 || translation->names->first != NULL)));
 }
 
-/* A message of those, or its begin, which stands at `at` in the edit's piece. */
+/* A message of those, or its begin, which stands at `at` in the edit's piece. `next` is
+ * the type of the message behind it, 0: that is not here. */
 enum translated translation_ask(struct translation *translation, struct flow *flow,
-                                const struct message_view *message, struct edit *edit,
-                                size_t at) MUST_CHECK;
+                                const struct message_view *message, uint8_t next,
+                                struct edit *edit, size_t at) MUST_CHECK;
 
 /* A Sync was forwarded. */
 static inline void translation_sync(struct translation *translation,

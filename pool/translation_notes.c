@@ -134,15 +134,47 @@ void translation_catch_up(struct translation *translation, const struct flow *fl
     }
 }
 
-/* The last one first: each puts back what it has found. */
-static void skip(struct translation *translation, uint32_t n_answered)
+/* What has failed was not done, but for that. */
+static void undo(struct translation *translation, struct note *note, bool has_failed)
+{
+    if (has_failed && note->takes_unnamed) {
+        statement_release(note->before);
+        note->before = NULL;
+    }
+    if (note->gives_unnamed || (has_failed && note->takes_unnamed))
+        translation->has_unnamed = false;
+    take_back(translation, note);
+}
+
+/* A Query has failed, and nothing behind it. What a later message has changed once more
+ * stays. */
+static void fail_query(struct translation *translation, uint32_t failed)
+{
+    while (translation->n_notes > 0 && note_at(translation, 0)->at == failed &&
+           note_at(translation, 0)->say == 0) {
+        struct note *note = note_at(translation, 0);
+
+        if (note->takes_unnamed || (note->name != NULL && note->name->pending.n > 1))
+            confirm(translation, note);
+        else
+            take_back(translation, note);
+        pop(translation, 1);
+    }
+}
+
+/* The message `failed` has failed, and those behind it up to `n_answered` are skipped.
+ * The last one first: each puts back what it has found. */
+static void skip(struct translation *translation, uint32_t failed, uint32_t n_answered)
 {
     uint32_t n = 0;
 
     while (n < translation->n_notes && is_before(note_at(translation, n), n_answered))
         n++;
-    for (uint32_t i = n; i > 0; i--)
-        take_back(translation, note_at(translation, i - 1));
+    for (uint32_t i = n; i > 0; i--) {
+        struct note *note = note_at(translation, i - 1);
+
+        undo(translation, note, note->at == failed && note->say == 0);
+    }
     pop(translation, n);
 }
 
@@ -156,7 +188,9 @@ enum translation_sight translation_see(struct translation *translation,
         return SIGHT_PASSES;
     if (type == 'E') {
         if (flow->n_answered != n_answered)
-            skip(translation, flow->n_answered);
+            skip(translation, n_answered, flow->n_answered);
+        else
+            fail_query(translation, n_answered);
         return SIGHT_PASSES;
     }
     note = note_at(translation, 0);
@@ -240,6 +274,7 @@ void translation_begin(struct translation *translation, struct statement_store *
     translation->names = names;
     translation->session = session;
     translation->max = max;
+    translation->has_unnamed = false;
 }
 
 /* What is left is about the server's statements. */

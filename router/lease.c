@@ -118,11 +118,12 @@ static enum passage forward(struct pooled *server, const struct message_view *me
 
 /* The same for one that names a prepared statement, perhaps. */
 static enum passage translate(struct pooled *server, const struct message_view *message,
-                              struct edit *edit)
+                              uint8_t next, struct edit *edit)
 {
     size_t at = (size_t)(message->body - edit->bytes) - MESSAGE_HEADER_BYTES;
 
-    switch (translation_ask(&server->translation, &server->flow, message, edit, at)) {
+    switch (
+        translation_ask(&server->translation, &server->flow, message, next, edit, at)) {
     case TRANSLATED:
         return edit->n_out > REWRITTEN_MAX ? PASS_SOME : PASS_ALL;
     case TRANSLATED_AS_IS:
@@ -141,13 +142,29 @@ static enum passage translate(struct pooled *server, const struct message_view *
     UNREACHABLE();
 }
 
-static enum passage pass_message(struct pooled *server,
-                                 const struct message_view *message, struct edit *edit)
+/* Of the message behind the walk; 0: it is not here. */
+static uint8_t type_behind(const struct client *client, const struct message_walk *walk)
 {
+    const struct buffer *next =
+        client->collected != NULL ? client->inbox : client->inbox->next;
+
+    if (message_walk_rest(walk) > 0)
+        return *walk->at;
+    return next != NULL && buffer_unread(next) > 0 ? next->bytes[next->begin] : 0;
+}
+
+static enum passage pass_message(struct client *client,
+                                 const struct message_view *message,
+                                 const struct message_walk *walk, struct edit *edit)
+{
+    struct pooled *server = client->lease;
+
     if (message->type == 'X')
         return PASS_LEAVES;
     return translation_concerns(&server->translation, message->type)
-               ? translate(server, message, edit)
+               ? translate(server, message,
+                           message->n == message->length ? type_behind(client, walk) : 0,
+                           edit)
                : forward(server, message);
 }
 
@@ -173,7 +190,7 @@ static enum passage follow(struct client *client, size_t n, size_t *n_used,
         case MESSAGE_BEGUN:
             passage = message.type == 'Q' && client->refuses_queries
                           ? PASS_SIMPLE
-                          : pass_message(server, &message, edit);
+                          : pass_message(client, &message, &walk, edit);
             if (passage != PASS_ALL && passage != PASS_SOME) {
                 if (step == MESSAGE_WHOLE)
                     *n_used -= message.length + MESSAGE_HEADER_BYTES;
@@ -250,8 +267,8 @@ static bool is_too_long_for_inbox(const struct client *client)
     const uint8_t *bytes = buffer->bytes + buffer->begin;
 
     return bytes[0] == 'P' && buffer_unread(buffer) > MESSAGE_HEADER_BYTES &&
-           bytes[MESSAGE_HEADER_BYTES] != '\0' &&
-           wire_read_u32(bytes + 1) + 1 > buffer->size;
+           wire_read_u32(bytes + 1) + 1 > buffer->size &&
+           wire_read_u32(bytes + 1) - 4 <= STATEMENT_BYTES_MAX;
 }
 
 /* Makes room for it elsewhere. */

@@ -53,7 +53,7 @@ def way(pool, things, tmp_path):
         if how != "tls":
             return Way(pool(main=main))
         authority = Authority(str(tmp_path))
-        key, certificate = authority.issue("router", ("127.0.0.1",))
+        key, certificate = authority.issue("router", ("127.0.0.1", "localhost"))
         r = pool(main={**main, "client_tls_sslmode": "require", "client_tls_key_file": key,
                        "client_tls_cert_file": certificate})
         return Way(r, sslmode="verify-full", sslrootcert=authority.certificate)
@@ -199,7 +199,8 @@ def test_all_statements_are_dropped(way, driver, text):
         for turn in range(10):
             if number == 0 and turn % 3 == 2:
                 cursor.execute(text)
-            for _ in range(6):  # psycopg prepares a query that was said five times
+            # psycopg prepares what was said five times, and does not know that it was dropped.
+            for _ in range(1 if number == 0 else 6):
                 query = f"select cast({driver.mark} as text) || '{turn // 3}'"
                 assert row_of(cursor, query, f"{number}:") == (f"{number}:{turn // 3}",)
         return True
@@ -310,7 +311,7 @@ def test_copy_with_psycopg(way):
                              (number,)) as copying:
                 copying.set_types(["int4", "int4", "text"])
                 assert list(copying.rows()) == [(number, turn, f"a line of {number}") for turn in range(5000)]
-            with pytest.raises(ZeroDivisionError):  # the driver fails the COPY
+            with pytest.raises(psycopg.errors.QueryCanceled):  # the driver fails the COPY
                 with cursor.copy("copy driver_things from stdin") as copying:
                     copying.write_row((number, 1 // 0, ""))
             connection.rollback()

@@ -12,7 +12,7 @@ import pytest
 from harness import pools, wire
 from harness.background import Background
 from harness.pools import (FLUSH, ONE_SERVER, SYNC, Later, bind, execute, join, logged_in, one, parse,
-                           pid_of)
+                           pid_of, run_unnamed)
 from harness.wire import error_fields
 
 PREPARED = "select name, statement from pg_prepared_statements order by prepare_time, name"
@@ -275,10 +275,77 @@ def test_an_unnamed_statement_passes(raw):
     r = raw()
     with logged_in(r) as client:
         for n in range(3):
-            client.send(parse(f"select {n}") + describe("") + run("") + close("") + SYNC)
+            client.send(parse(f"select {n}") + run("") + describe("") + close("") + SYNC)
             answer = client.messages_until()
-            assert kinds(answer) == "1tT2DC3Z" and values(answer) == [str(n)]
+            assert kinds(answer) == "12DCtT3Z" and values(answer) == [str(n)]
         assert prepared_on_server(client) == []
+
+
+def test_an_unnamed_statement_may_be_bound_later(raw):
+    """On another server, or when another client has prepared its own in between."""
+    r = raw(default_pool_size=2, workers=1)
+    with logged_in(r) as client, logged_in(r) as other:
+        client.send(parse("select 'mine'") + describe("") + SYNC)
+        assert kinds(client.messages_until()) == "1tTZ"
+        other.send(run_unnamed("select 'of the other'") + SYNC)
+        assert kinds(other.messages_until()) == "12DCZ"
+        for holds in (False, True):
+            if holds:
+                assert pools.status_of(other.ask("begin")) == "T"
+            client.send(run("") + SYNC + run("") + SYNC)
+            assert [values(answer) for answer in rounds(client, 2)] == [["mine"], ["mine"]]
+        assert pools.status_of(other.ask("commit")) == "I"
+        client.ask("select 1")  # a simple query takes it away
+        client.send(run("") + SYNC)
+        assert pools.errors_of(client.messages_until()) == ["26000"]
+
+
+def test_an_unnamed_statement_of_another_is_not_there(raw):
+    r = raw(workers=1)
+    with logged_in(r) as client, logged_in(r) as other:
+        other.send(run_unnamed("select 'of the other'") + SYNC)
+        assert kinds(other.messages_until()) == "12DCZ"
+        client.send(run("") + SYNC + describe("") + SYNC)
+        assert [pools.errors_of(answer) for answer in rounds(client, 2)] == [["26000"], ["26000"]]
+
+
+@pytest.mark.parametrize("length", [10_000, 16_300, 16_384, 40_000, 1_000_000, 4_000_000])
+def test_a_long_unnamed_statement_may_be_bound_later(raw, length):
+    r = raw(default_pool_size=2, workers=1)
+    text = "x" * length
+    with logged_in(r) as client, logged_in(r) as other:
+        for turn in range(2):
+            client.send(parse(f"select '{text}{turn}'") + SYNC)
+            assert kinds(client.messages_until()) == "1Z"
+            other.send(run_unnamed(f"select '{text}of the other'") + SYNC)
+            assert values(other.messages_until()) == [text + "of the other"]
+            assert pools.status_of(other.ask("begin")) == "T"
+            client.send(run("") + SYNC)
+            assert values(client.messages_until()) == [f"{text}{turn}"]
+            assert pools.status_of(other.ask("commit")) == "I"
+
+
+def test_a_name_is_dropped_in_a_transaction(raw):
+    """As psqlODBC says it."""
+    r = raw()
+    text = 'SAVEPOINT _per_query_svp_;DEALLOCATE "s";RELEASE _per_query_svp_'
+    with logged_in(r) as client:
+        client.send(parse("select 'first'", "s") + SYNC)
+        assert kinds(client.messages_until()) == "1Z"
+        assert pools.errors_of(client.ask(text)) == ["25P01"]  # not in a transaction: nothing was dropped
+        client.send(run("s") + SYNC)
+        assert values(client.messages_until()) == ["first"]
+        client.ask("begin")
+        client.ask("select 1/0")
+        assert pools.errors_of(client.ask(text)) == ["25P02"]
+        client.ask("rollback")
+        client.send(run("s") + SYNC)
+        assert values(client.messages_until()) == ["first"]
+        client.ask("begin")
+        assert pools.errors_of(client.ask(text)) == []
+        client.send(parse("select 'second'", "s") + run("s") + SYNC)
+        assert values(client.messages_until()) == ["second"]
+        client.ask("commit")
 
 
 # Errors
@@ -485,7 +552,7 @@ def test_what_is_skipped_is_neither_closed_nor_parsed(raw):
     with logged_in(r) as client:
         client.send(parse("select 'a'", "a") + parse("select 'b'", "b") + SYNC)
         assert kinds(client.messages_until()) == "11Z"
-        client.send(parse("select nothing", "") + parse("select 'c'", "c") + parse("select 'd'", "d") + SYNC)
+        client.send(run_unnamed("select nothing") + parse("select 'c'", "c") + parse("select 'd'", "d") + SYNC)
         assert pools.errors_of(client.messages_until()) == ["42703"]
         assert prepared_on_server(client) == ["select 'a'", "select 'b'"]
         client.send(run("a") + run("b") + SYNC + parse("select 'c'", "c") + run("c") + SYNC + run("a") + SYNC)
@@ -566,7 +633,8 @@ def invent(dice):
             piece += {"P": lambda: parse(text, name), "B": lambda: run(name), "D": lambda: describe(name),
                       "C": lambda: close(name), "S": lambda: SYNC, "Q": lambda: wire.query("select 'simple'"),
                       "A": lambda: wire.query(f"deallocate {name}"),
-                      "U": lambda: pools.run_unnamed(text)}[dice.choice("PPPBBBBBDCCSSSQAU")]()
+                      "U": lambda: pools.run_unnamed(text), "V": lambda: parse(text), "W": lambda: run(""),
+                  "X": lambda: describe("")}[dice.choice("PPPBBBBBDCCSSSQAUVWX")]()
         pieces.append(piece)
         if dice.random() < 0.3:
             pieces.append(wire.query("deallocate all"))

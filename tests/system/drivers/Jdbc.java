@@ -245,6 +245,11 @@ public class Jdbc {
     }
 
     public static void main(String[] arguments) throws Exception {
-        Jdbc.class.getDeclaredMethod(arguments[0]).invoke(null);
+        try {
+            Jdbc.class.getDeclaredMethod(arguments[0]).invoke(null);
+        } catch (Throwable error) {
+            error.printStackTrace();
+            System.exit(1); // whatever the other threads do
+        }
     }
 }

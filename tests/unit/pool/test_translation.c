@@ -201,6 +201,8 @@ static void on_parse(struct model *model, const struct message_view *message)
     struct message_parse parse;
 
     cr_assert(message_read_parse(message->body, message->length, &parse));
+    if (*parse.name == '\0')
+        forget(model, "");
     if (strncmp(parse.text, "bad", 3) == 0) {
         fail(model, "42601");
         return;
@@ -274,6 +276,7 @@ static void tell_model(struct model *model, const struct message_view *message)
         complete(model,
                  message->type == 'Q' ? (const char *)message->body : model->portal);
         if (message->type == 'Q') {
+            forget(model, "");
             add_message(&model->held, 'Z', "I", 1);
             flush(model);
         }
@@ -337,6 +340,13 @@ struct between {
     bool has_failed; /* memory was out */
 };
 
+/* Another client was there before. */
+static void leave_unnamed(struct model *model)
+{
+    snprintf(model->has[0].text, sizeof model->has[0].text, "of another");
+    model->n = 1;
+}
+
 static void open_between(struct between *between, unsigned max)
 {
     *between = (struct between){.pond = pond_new(), .texts = statement_texts_new()};
@@ -344,6 +354,7 @@ static void open_between(struct between *between, unsigned max)
         between->store = statement_store_new(between->texts);
     message_rules_init(&between->of_client, MESSAGE_OF_CLIENT, INT32_MAX - 4);
     message_rules_init(&between->of_server, MESSAGE_OF_SERVER, INT32_MAX - 4);
+    leave_unnamed(&between->model);
     if (between->pond != NULL && between->store != NULL)
         translation_begin(&between->translation, between->store, &between->names, NULL,
                           max);
@@ -387,14 +398,14 @@ static void take(struct between *between, struct edit *edit, size_t n, struct by
 
 /* False: it cannot pass now. */
 static bool pass_message(struct between *between, struct edit *edit,
-                         const struct message_view *message)
+                         const struct message_view *message, uint8_t next)
 {
     size_t at = (size_t)(message->body - edit->bytes) - MESSAGE_HEADER_BYTES;
     enum translated result = TRANSLATED_AS_IS;
 
     if (translation_concerns(&between->translation, message->type))
-        result =
-            translation_ask(&between->translation, &between->flow, message, edit, at);
+        result = translation_ask(&between->translation, &between->flow, message, next,
+                                 edit, at);
     if (result == TRANSLATED_AS_IS) {
         enum flow_step step = flow_forward(&between->flow, message->type);
 
@@ -445,7 +456,8 @@ static void ask(struct between *between)
             break;
         if (message.type == 'H')
             flush_to_client(between);
-        if (!pass_message(between, &edit, &message))
+        if (!pass_message(between, &edit, &message,
+                          message_walk_rest(&walk) > 0 ? *walk.at : 0))
             break;
         if (step == MESSAGE_BEGUN)
             between->n_left = message_walk_stream(&walk, &message);
@@ -704,6 +716,23 @@ static const char *const scripts[] = {
     "Pa:1 Pb:2 Pc:3 Pd:4 Ba E Bb E Bc E Bd E Da Db Dc Dd S Bd E Bc E Bb E Ba E S",
     "Pa:1 S Pb:2 S Pc:3 S Ba E S Bb E S Bc E S Pd:bad Bc E S Bb E Pe:bad Ba E S Ba E S Bb E S",
     "Pa:1 Pb:2 S ! P:bad Pc:3 Pd:4 S Ba E Bb E S Pc:3 Bc E S",
+    "P:one S B E S B E S D S",
+    "P:one D S ! P:two S ! B E S",
+    "B E S D S P:one S B E D S C S B E S",
+    "P:one B E S B E S P:two S B E S C S B E S",
+    "P:one S P:bad S B E S",
+    "P:one S P:bad B E S B E S",
+    "P:one B E S P:bad S B E S",
+    "P:one S Pa:bad P:two S B E S",
+    "P:one S Pa:bad P:two B E S B E S",
+    "P:one B E S Pa:bad P:two B E S B E S",
+    "Pa:bad P:two B E S B E S",
+    "P:one S Q:select B E S Pa:one S P:two S Ba E B E S",
+    "P:same S Pa:same P:same Ba E B E S C S Ba E S",
+    "Pa:1 Pb:2 P:3 S Ba E Bb E B E S ! Pc:4 Bc E S B E S",
+    "Pa:one P:two B E Q:select B E S B E S",
+    "P:one S Pa:two Q:select B E S ! Pa:bad P:two S Pb:bad Q:select S B E S",
+    "P:one S Pa:bad Q:select S B E S Pa:one Q:DEALLOCATE\ta B E S Ba E S",
 };
 /* clang-format on */
 
@@ -747,7 +776,7 @@ static void invent(unsigned seed, char *script, size_t size)
         char name = "abcd"[dice(&random, 4)];
         const char *text = texts[dice(&random, 5)];
 
-        switch (dice(&random, 19)) {
+        switch (dice(&random, 20)) {
         case 0:
         case 1:
         case 2:
@@ -772,17 +801,22 @@ static void invent(unsigned seed, char *script, size_t size)
             length += (size_t)snprintf(script + length, size - length, "H ! ");
             break;
         case 12:
-            length += (size_t)snprintf(script + length, size - length, "P:%s B E ", text);
+            length += (size_t)snprintf(script + length, size - length, "%s",
+                                       dice(&random, 2) ? "B E " : "D ");
             break;
         case 13:
-            length += (size_t)snprintf(script + length, size - length, "S ! ");
+            length += (size_t)snprintf(script + length, size - length, "P:%s %s", text,
+                                       dice(&random, 2) ? "B E " : "");
             break;
         case 14:
+            length += (size_t)snprintf(script + length, size - length, "S ! ");
+            break;
+        case 15:
             length += (size_t)snprintf(script + length, size - length,
                                        dice(&random, 2) ? "S Q:DEALLOCATE_ALL ! "
                                                         : "Q:select ");
             break;
-        case 15:
+        case 16:
             length += (size_t)snprintf(script + length, size - length,
                                        "Q:DEALLOCATE\t%c ", name);
             break;
@@ -832,7 +866,7 @@ Test(translation, what_the_server_has_is_not_parsed_again)
     expect_parses("Pa:one S ! Q:\n\tDiscard_all S ! Ba E S Ba E S", 5, 2);
 }
 
-Test(translation, a_statement_moves_with_its_client)
+static void expect_that_it_moves(const char *parse, const char *bind)
 {
     struct bytes script = {0};
     struct between between;
@@ -840,23 +874,32 @@ Test(translation, a_statement_moves_with_its_client)
     struct model other = {0};
 
     open_between(&between, 5);
-    say(&script, "Pa:one S !");
+    say(&script, parse);
     run(&between, &script, (struct pace){all_at_once, 0, 0, false});
     translation_end(&between.translation);
     translation_clear(&between.translation); /* that server has gone */
     clear_model(&between.model);
+    leave_unnamed(&other);
     between.model = other;
     between.flow = other_flow;
     translation_begin(&between.translation, between.store, &between.names, NULL, 5);
     script.n = 0;
     between.told.n = 0;
-    say(&script, "Ba E S !");
+    say(&script, bind);
     run(&between, &script, (struct pace){all_at_once, 0, 0, false});
     cr_expect_eq(between.model.n_parsed, 1);
     cr_assert_eq(between.told.n, 5 + 8 + 14 + 6);
     cr_expect_eq(memcmp(between.told.at + 10, "one", 3), 0);
     close_between(&between);
     clear(&script);
+}
+
+Test(translation, a_statement_moves_with_its_client)
+{
+    expect_that_it_moves("Pa:one S !", "Ba E S !");
+    expect_that_it_moves("P:one S !", "B E S !");
+    expect_that_it_moves("P:other S P:one D S !", "B E S !");
+    expect_that_it_moves("P:one D S B E S !", "B E S !");
 }
 
 Test(translation, who_leaves_in_between_leaves_a_server_whose_set_is_known)
@@ -938,6 +981,58 @@ Test(translation, a_name_may_be_dropped_by_sql)
         cr_expect(is_dropped_by(dropping[i]), "%s", dropping[i]);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         cr_expect_not(is_dropped_by(others[i]), "%s", others[i]);
+}
+
+/* What the server is told in its place, in the one message. */
+static void expect_query(const char *text, const char *told)
+{
+    struct bytes script = {0}, expected = {0};
+    struct between between;
+    struct pace pace = {all_at_once, 0, 0, false};
+
+    open_between(&between, 5);
+    say(&script, "Pa:one S !");
+    run(&between, &script, pace);
+    script.n = between.sent.n = 0;
+    add_message(&script, 'Q', text, strlen(text) + 1);
+    add_message(&expected, 'Q', told, strlen(told) + 1);
+    add(&between.asked, script.at, script.n);
+    ask(&between);
+    cr_expect(between.sent.n == expected.n &&
+                  memcmp(between.sent.at, expected.at, expected.n) == 0,
+              "%s: %.*s", text, (int)between.sent.n, (const char *)between.sent.at);
+    cr_expect_eq(between.names.first->statement == NULL, strcmp(text, told) != 0);
+    cr_expect_eq(between.translation.set.by_use.n, 1);
+    cr_expect_eq(CONTAINER_OF(between.translation.set.by_use.head.next,
+                              struct server_statement, in_use)
+                     ->presence,
+                 STATEMENT_HERE);
+    close_between(&between);
+    clear(&script);
+    clear(&expected);
+}
+
+Test(translation, a_name_may_be_dropped_between_a_savepoint_and_its_release)
+{
+    static const char *const others[] = {
+        "SAVEPOINT x",
+        "SAVEPOINT x;RELEASE x",
+        "SAVEPOINT x;DEALLOCATE b;RELEASE x",
+        "SAVEPOINT x;DEALLOCATE ALL;RELEASE x",
+        "SAVEPOINT x;DEALLOCATE a;RELEASE x;select 1",
+        "SAVEPOINT x;DEALLOCATE a",
+        "SAVEPOINT x;DEALLOCATE a;select 1",
+        "SAVEPOINT x DEALLOCATE a;RELEASE x",
+        "SAVEPOINT x;DEALLOCATE a RELEASE x",
+        "SAVEPOINT",
+        "SAVEPOINT \"x;DEALLOCATE a;RELEASE x",
+    };
+
+    expect_query("SAVEPOINT x;DEALLOCATE \"a\";RELEASE x", "SAVEPOINT x;RELEASE x");
+    expect_query(" savepoint \"X\" ; deallocate prepare A ; release \"X\" ;",
+                 " savepoint \"X\" ; release \"X\" ;");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        expect_query(others[i], others[i]);
 }
 
 Test(translation, a_name_may_be_dropped_by_an_unnamed_statement)
@@ -1036,7 +1131,8 @@ static enum translated ask_one(struct between *between, const struct bytes *byte
 
     message_walk_begin(&walk, &between->of_client, bytes->at, n_here, &n_left);
     cr_assert(message_walk_next(&walk, &message) <= MESSAGE_BEGUN);
-    result = translation_ask(&between->translation, &between->flow, &message, &edit, 0);
+    result =
+        translation_ask(&between->translation, &between->flow, &message, 0, &edit, 0);
     edit_drop(&edit);
     return result;
 }
@@ -1058,6 +1154,8 @@ Test(translation, a_parse_is_held_up_to_a_length)
     cr_expect_eq(ask_one(&between, &message, 6), TRANSLATED_MORE); /* what is its text? */
     add(&message, "select 1 and some more than this", 32);
     cr_expect_eq(ask_one(&between, &message, message.n), TRANSLATED_AS_IS);
+    message.at[4]--;
+    cr_expect_eq(ask_one(&between, &message, message.n), TRANSLATED_MORE);
     close_between(&between);
     clear(&message);
 }
