@@ -623,18 +623,23 @@ def test_long_messages(raw):
 
 
 def invent(dice):
-    """Pieces of what a client might say; it waits for the answers to each."""
+    """Pieces of what a client might say; it waits for the answers to each. What it has bound at
+    once it does not mean again in another transaction."""
     texts = ["select 'one'", "select 'two'", "select 'three'", "select 'four'", "select nothing"]
-    pieces = []
+    pieces, may_mean_unnamed = [], True
     for _ in range(dice.randint(1, 6)):
         piece = b""
         for _ in range(dice.randint(1, 30)):
-            name, text = dice.choice("abcd"), dice.choice(texts)
+            name, text, kind = dice.choice("abcd"), dice.choice(texts), dice.choice("PPPBBBBBDCCSSSQAUVWX")
+            if kind in "UV":
+                may_mean_unnamed = kind == "V"
+            elif kind in "WX" and not may_mean_unnamed:
+                continue
             piece += {"P": lambda: parse(text, name), "B": lambda: run(name), "D": lambda: describe(name),
                       "C": lambda: close(name), "S": lambda: SYNC, "Q": lambda: wire.query("select 'simple'"),
                       "A": lambda: wire.query(f"deallocate {name}"),
-                      "U": lambda: pools.run_unnamed(text), "V": lambda: parse(text), "W": lambda: run(""),
-                  "X": lambda: describe("")}[dice.choice("PPPBBBBBDCCSSSQAUVWX")]()
+                      "U": lambda: run_unnamed(text), "V": lambda: parse(text) + describe(""),
+                      "W": lambda: run(""), "X": lambda: describe("")}[kind]()
         pieces.append(piece)
         if dice.random() < 0.3:
             pieces.append(wire.query("deallocate all"))

@@ -138,11 +138,9 @@ public class Jdbc {
         each(nClients, (connection, number) -> {
             boolean readOnly = number % 2 == 0;
             connection.setReadOnly(readOnly);
-            connection.setTransactionIsolation(readOnly ? Connection.TRANSACTION_SERIALIZABLE
-                                                        : Connection.TRANSACTION_READ_COMMITTED);
             for (int turn = 0; turn < nTurns; turn++) {
-                same(readOnly ? "on" : "off", one(connection, "select current_setting('transaction_read_only')"));
                 connection.setAutoCommit(false);
+                same(readOnly ? "on" : "off", one(connection, "select current_setting('transaction_read_only')"));
                 same(readOnly ? "25006" : "no error", stateOf(() -> insert(connection, number, 0, "written")));
                 connection.rollback();
                 connection.setAutoCommit(true);
