@@ -274,6 +274,7 @@ bool pooled_lend(struct pooled *server, const struct lease_events *lease, void *
     server->client = client;
     server->lent_at_ns = loop_of(server)->now_ns;
     server->was_handed = false;
+    server->has_reset = false;
     server->has_erred = false;
     server->is_cut = false;
     if (check_query != NULL)
@@ -427,8 +428,109 @@ static bool on_parameter(struct pooled *server, const struct message_view *messa
         return false;
     parameters_release(server->parameters);
     server->parameters = next;
-    if (server->state == POOLED_ACTIVE)
-        server->lease->on_parameters(server);
+    return server->state != POOLED_ACTIVE ||
+           server->lease->on_parameter(server, name, value);
+}
+
+/* ---- RESET, and DISCARD ALL ---------------------------------------------------------
+ *
+ * They lead back to what a session began with, which is not what a server began with, and
+ * of parameters that the server does not report nobody is told.
+ */
+
+/* The value of one of which nobody knows what it is: before the next client it is set. */
+#define IN_DOUBT "\001"
+
+struct replacing {
+    struct pooled *server;
+    struct parameter_set *set; /* held; NULL: memory is out */
+    struct edit *edit;
+    size_t at;
+};
+
+static void replace(struct replacing *replacing, const char *name, const char *value)
+{
+    struct parameter_set *next = parameters_with(replacing->set, name, value);
+
+    parameters_release(replacing->set);
+    replacing->set = next;
+}
+
+static void doubt_one(void *arg, const char *name, const char *value)
+{
+    struct replacing *replacing = arg;
+
+    (void)value;
+    if (replacing->set != NULL && parameters_find(replacing->set, name) == NULL)
+        replace(replacing, name, IN_DOUBT);
+}
+
+/* Of what the server does not report all was reset, or something. False when memory is
+ * out. */
+static bool doubt(struct pooled *server, bool is_all)
+{
+    struct replacing known = {
+        .server = server, .set = parameters_like(server->parameters, server->defaults)};
+
+    if (!is_all)
+        parameters_each(server->parameters, doubt_one, &known);
+    if (known.set == NULL)
+        return false;
+    parameters_release(server->parameters);
+    server->parameters = known.set;
+    return true;
+}
+
+/* CommandComplete. What we say ourselves to tune a server is no client's. */
+static bool see_tag(struct pooled *server, const struct message_view *message)
+{
+    static const char reset[] = "RESET", discard[] = "DISCARD ALL";
+    const uint8_t *tag = message->body;
+    bool is_all = message->n == sizeof discard && memcmp(tag, discard, message->n) == 0;
+
+    translation_see_tag(&server->translation, tag, message->n);
+    if ((!is_all &&
+         (message->n != sizeof reset || memcmp(tag, reset, message->n) != 0)) ||
+        server->state == POOLED_TUNING || server->untuned != NULL)
+        return true;
+    server->has_reset = server->state == POOLED_ACTIVE;
+    return doubt(server, is_all);
+}
+
+/* A parameter that has the server's value now has the session's: nobody can tell RESET
+ * ALL from RESET of another. The client was told the server's. */
+static void put_back_one(void *arg, const char *name, const char *value)
+{
+    struct replacing *replacing = arg;
+    const struct pooled *server = replacing->server;
+    const char *usual = parameters_find(server->defaults, name);
+    const char *present = parameters_find(server->parameters, name);
+    uint8_t bytes[1024];
+
+    if (replacing->set == NULL ||
+        (usual != NULL && (present == NULL || strcmp(present, usual) != 0)))
+        return;
+    if (usual != NULL && strcmp(usual, value) != 0)
+        edit_insert(replacing->edit, replacing->at, bytes,
+                    message_write_parameter(name, value, bytes, sizeof bytes));
+    replace(replacing, name, value);
+}
+
+/* Before a ReadyForQuery at `at`. False when memory is out. */
+static bool put_back(struct pooled *server, struct edit *edit, size_t at)
+{
+    const struct parameter_set *initial = server->lease->initial(server);
+    struct replacing session = {.server = server, .edit = edit, .at = at};
+
+    server->has_reset = false;
+    if (initial == NULL)
+        return true;
+    session.set = parameters_like(server->parameters, server->defaults);
+    parameters_each(initial, put_back_one, &session);
+    if (session.set == NULL)
+        return false;
+    server->lease->on_reset(server, session.set);
+    parameters_release(session.set);
     return true;
 }
 
@@ -469,10 +571,13 @@ static bool see_all(struct pooled *server, const struct message_view *message,
     uint32_t n_answered = server->flow.n_answered;
     size_t at = (size_t)(message->body - edit->bytes), end = at + message->n;
 
+    if (message->type == 'Z' && server->has_reset && server->state == POOLED_ACTIVE &&
+        !put_back(server, edit, at - MESSAGE_HEADER_BYTES))
+        return false;
     if (!see(server, message))
         return false;
-    if (message->type == 'C')
-        translation_see_tag(&server->translation, message->body, message->n);
+    if (message->type == 'C' && !see_tag(server, message))
+        return false;
     if (message->type == 'E')
         translation_see_error(&server->translation, message->body, message->n);
     switch (

@@ -76,8 +76,13 @@ struct lease_events {
     void (*on_sent)(struct pooled *server);
     /* It has answered something, and is not at rest: what had to wait may go on. */
     void (*on_answered)(struct pooled *server);
-    /* A parameter of the session has changed: server->parameters. */
-    void (*on_parameters)(struct pooled *server);
+    /* A parameter of the session has changed. False when memory is out. */
+    bool (*on_parameter)(struct pooled *server, const char *name, const char *value);
+    /* Parameters were reset. The session has these now, and server->parameters what is
+     * known of the server's own. */
+    void (*on_reset)(struct pooled *server, struct parameter_set *parameters);
+    /* What the session began with, and a reset leads back to. NULL: as the server's. */
+    const struct parameter_set *(*initial)(const struct pooled *server);
     /* It ended while it was TUNING, before the client's first word: take another. */
     void (*on_unfit)(struct pooled *server);
     /* It has said ReadyForQuery; `is_idle`: and is in no transaction. */
@@ -137,6 +142,7 @@ struct pooled {
     enum pooled_state state;
     bool was_handed; /* to this worker, and has not served here yet */
     bool was_reset;  /* while CLEANING: a reset query was said */
+    bool has_reset;  /* while ACTIVE: the client has said RESET, or DISCARD ALL */
     bool has_erred;  /* while TUNING and CLEANING */
     bool is_cut;     /* while ACTIVE: what the client was given ends inside a message */
     char why[160];   /* likewise: the error */

@@ -124,6 +124,7 @@ struct client {
     struct need *need;                /* while QUEUED */
     struct pooled *lease;             /* while LEASED */
     struct parameter_set *parameters; /* held; of its session */
+    struct parameter_set *initial;    /* held; what its session began with */
     struct client_count *counted[2];  /* among those of its database, and of its user */
     struct statement_names names;     /* of its prepared statements */
     struct collected *collected;      /* a message that must be passed in one piece */

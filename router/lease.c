@@ -432,11 +432,11 @@ static void pass(struct client *client)
 /* ---- a server for the client --------------------------------------------------------
  */
 
-static void set_parameters(struct client *client, struct parameter_set *parameters)
+static void set_held(struct parameter_set **set, struct parameter_set *to)
 {
-    parameters_hold(parameters);
-    parameters_release(client->parameters);
-    client->parameters = parameters;
+    parameters_hold(to);
+    parameters_release(*set);
+    *set = to;
 }
 
 static void begin_lease(struct client *client, struct pooled *server)
@@ -555,9 +555,10 @@ void lease_drop(struct client *client)
     if (client->guest != NULL)
         pool_leave(client->pool, client->guest);
     parameters_release(client->parameters);
+    parameters_release(client->initial);
     statement_names_clear(client->worker->pools.home.statements, &client->names);
     drop_collected(client);
-    client->parameters = NULL;
+    client->parameters = client->initial = NULL;
     client->need = NULL;
     client->lease = NULL;
     client->guest = NULL;
@@ -694,7 +695,7 @@ static bool add_default(struct client *client, const char *name, const char *val
 
     if (set == NULL)
         return false;
-    set_parameters(client, set);
+    set_held(&client->parameters, set);
     parameters_release(set);
     return true;
 }
@@ -740,6 +741,7 @@ static bool greet(struct client *client)
     add(&greeting, bytes, message_write_key(&key, bytes, sizeof bytes));
     add(&greeting, bytes, message_write_ready('I', bytes, sizeof bytes));
     client_enter(client, CLIENT_IDLE);
+    client->initial = parameters_hold(client->parameters);
     client->began_at_ms = loop_now_ms(client->worker->loop);
     client->n_bytes[1] += buffer_unread(greeting.buffer);
     (void)stream_send(&client->stream, greeting.buffer);
@@ -921,7 +923,10 @@ static void on_tuned(struct pooled *server)
 {
     struct client *client = server->client;
 
-    set_parameters(client, server->parameters);
+    /* As PostgreSQL spells what the client has named; it has changed nothing yet. */
+    if (client->initial == client->parameters)
+        set_held(&client->initial, server->parameters);
+    set_held(&client->parameters, server->parameters);
     pass(client);
     client_settle(client);
 }
@@ -942,9 +947,31 @@ static void on_answered(struct pooled *server)
     client_settle(client);
 }
 
-static void on_parameters(struct pooled *server)
+static bool on_parameter(struct pooled *server, const char *name, const char *value)
 {
-    set_parameters(server->client, server->parameters);
+    struct client *client = server->client;
+    struct parameter_set *next = parameters_with(client->parameters, name, value);
+
+    if (next == NULL)
+        return false;
+    set_held(&client->parameters, next);
+    parameters_release(next);
+    return true;
+}
+
+static void on_reset(struct pooled *server, struct parameter_set *parameters)
+{
+    struct client *client = server->client;
+
+    set_held(&client->parameters, parameters);
+}
+
+/* A session's own server has all that its client has set, and no other gets it. */
+static const struct parameter_set *initial(const struct pooled *server)
+{
+    const struct client *client = server->client;
+
+    return client->is_session_pooled ? NULL : client->initial;
 }
 
 /* Before it has heard a word of the client's: another server is as good. */
@@ -981,7 +1008,9 @@ static const struct lease_events lease_events = {
     .on_bytes = on_bytes,
     .on_sent = on_sent,
     .on_answered = on_answered,
-    .on_parameters = on_parameters,
+    .on_parameter = on_parameter,
+    .on_reset = on_reset,
+    .initial = initial,
     .on_ready = on_ready,
     .on_rest = on_rest,
     .on_unfit = on_unfit,

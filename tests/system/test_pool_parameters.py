@@ -244,3 +244,88 @@ def test_application_name_add_host(cluster, pool):
 def local_port(client):
     with socket.socket(fileno=os.dup(client.pgconn.socket)) as duplicate:
         return duplicate.getsockname()[1]
+
+
+# RESET
+
+
+OWN = {"application_name": "mine", "options": "-c work_mem=7MB -c TimeZone=Asia/Tokyo"}
+
+
+def shown(client, *names):
+    return [one(client, f"show {name}") for name in names]
+
+
+@pytest.mark.parametrize("text", ["reset all", "discard all", "begin; reset all; commit"])
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+def test_a_reset_leads_back_to_what_the_client_began_with(pool, text, mode):
+    if mode == "statement" and "begin" in text:
+        text = "select 1; reset all"
+    r = pool(main={**ONE_SERVER, "pool_mode": mode})
+    names = ["application_name", "work_mem", "timezone"]
+    with join(r, **OWN) as client, join(r) as other, join(r, **OWN) as equal:
+        usual = shown(other, *names)
+        for _ in range(3):
+            client.execute("set application_name = 'another'")
+            client.execute("set timezone = 'UTC'")
+            assert shown(client, *names) == ["another", "7MB", "UTC"]
+            client.execute(text)
+            assert client.info.parameter_status("TimeZone") == "Asia/Tokyo"
+            assert client.info.parameter_status("application_name") == "mine"
+            assert shown(equal, *names) == ["mine", "7MB", "Asia/Tokyo"]
+            assert shown(client, *names) == ["mine", "7MB", "Asia/Tokyo"]
+            assert shown(other, *names) == usual
+            other.execute(text)
+            assert shown(other, *names) == usual
+            assert shown(client, *names) == ["mine", "7MB", "Asia/Tokyo"]
+
+
+def test_a_reset_of_one_leaves_the_others(pool):
+    r = pool(main=ONE_SERVER)
+    names = ["application_name", "work_mem", "timezone"]
+    with join(r, **OWN) as client, join(r) as other:
+        usual = shown(other, *names)
+        client.execute("set application_name = 'another'")
+        client.execute("set timezone = 'America/Lima'")
+        client.execute("reset application_name")
+        assert shown(client, *names) == ["mine", "7MB", "America/Lima"]
+        assert shown(other, *names) == usual
+        client.execute("reset all; set application_name = 'and another'")
+        assert shown(client, *names) == ["and another", "7MB", "Asia/Tokyo"]
+
+
+def test_a_reset_that_is_rolled_back(pool):
+    r = pool(main=ONE_SERVER)
+    names = ["application_name", "work_mem", "timezone"]
+    with join(r, **OWN) as client, join(r) as other:
+        usual = shown(other, *names)
+        client.execute("set application_name = 'another'")
+        client.execute("begin; reset all")
+        client.execute("rollback")
+        assert client.info.parameter_status("application_name") == "another"
+        assert shown(client, *names) == ["another", "7MB", "Asia/Tokyo"]
+        assert shown(other, *names) == usual
+
+
+def test_who_leaves_behind_a_reset_leaves_a_server_that_is_known(pool):
+    r = pool(main={**ONE_SERVER, "auth_type": "trust"})
+    with join(r, **OWN) as client:
+        assert shown(client, "work_mem") == ["7MB"]
+        for text in ("reset all", "discard all", "begin; reset all", "reset all; select pg_sleep(0.2)"):
+            with Client(r.at("pool")) as leaving:
+                leaving.log_in(**OWN)
+                leaving.ask("select 1")
+                leaving.send(wire.query(text))
+                leaving.reset()
+            assert shown(client, "work_mem", "application_name") == ["7MB", "mine"]
+
+
+def test_in_session_pooling_a_reset_is_the_servers(pool):
+    """Its server is the client's own, and was told its parameters by SET; the next one gets its
+    own."""
+    r = pool(main={**ONE_SERVER, "pool_mode": "session"})
+    with join(r, **OWN) as client:
+        client.execute("reset all")
+        assert shown(client, "work_mem", "application_name") == ["4MB", ""]
+    with join(r, **OWN) as client:
+        assert shown(client, "work_mem", "application_name") == ["7MB", "mine"]
