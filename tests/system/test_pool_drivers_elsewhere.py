@@ -34,7 +34,7 @@ def node(monkeypatch):
     """The command."""
     command = ["node", os.path.join(HERE, "node_postgres.js")]
     if shutil.which("node") is None:
-        pytest.skip("node is not installed")
+        pytest.skip("node (nodejs) is not installed")
     monkeypatch.setenv("NODE_PATH", MODULES_OF_NODE)
     if subprocess.run(["node", "-e", "require('pg')"], capture_output=True, check=False).returncode != 0:
         pytest.skip("node-postgres (node-pg) is not installed")
@@ -64,7 +64,7 @@ def jdbc(tmp_path_factory):
     if not os.path.exists(driver):
         pytest.skip("the JDBC driver (libpostgresql-jdbc-java) is not installed")
     folder = str(tmp_path_factory.mktemp("jdbc"))
-    path = ":".join([driver, folder, *glob.glob("/usr/share/java/ongres-*.jar")])
+    path = ":".join([driver, folder, *glob.glob("/usr/share/java/*scram*.jar")])
     release = [] if compiler.endswith("javac") else ["-11"]
     compiled([compiler, *release, "-cp", path, "-d", folder, os.path.join(HERE, "Jdbc.java")])
     return ["java", "-XX:+UseSerialGC", "-cp", path, "Jdbc"]
@@ -88,10 +88,10 @@ def go(request, tmp_path_factory):
     """The command; compiled once."""
     sources = "/usr/share/gocode"
     if shutil.which("go") is None:
-        pytest.skip("go is not installed")
+        pytest.skip("go (golang-go) is not installed")
     for package in ("lib/pq", "jackc/pgx/v4"):
         if not os.path.exists(f"{sources}/src/github.com/{package}"):
-            pytest.skip(f"github.com/{package} is not installed")
+            pytest.skip(f"Go's github.com/{package} is not installed")
     folder = str(tmp_path_factory.getbasetemp() / "go")
     program = os.path.join(folder, "program")
     if not os.path.exists(program):
