@@ -378,6 +378,9 @@ static bool send_startup(struct login_run *run)
     uint8_t bytes[STARTUP_BYTES_MAX];
     size_t n = startup_write_login(STARTUP_PROTOCOL_3_0, parameters, bytes, sizeof bytes);
 
+    if (run->identity->n_more > 0)
+        n = startup_add_parameters(bytes, n, sizeof bytes, run->identity->more,
+                                   run->identity->n_more);
     if (n > 0)
         run->events->on_send(run->arg, bytes, n);
     return n > 0;

@@ -26,6 +26,8 @@ struct login_identity {
     const char *user;
     const struct secret *secret; /* SECRET_NONE: no password is known */
     const char *connect_query;   /* said after the login; "" = nothing is */
+    const char *more;            /* parameters of the StartupMessage, as it has them */
+    size_t n_more;               /* bytes of those */
     struct scram_keys *keys; /* the account's, of the last SCRAM login; zeroed = none */
 };
 

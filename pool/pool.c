@@ -127,7 +127,7 @@ static struct pool_branch *get_branch(struct pool *pool, uint32_t node_id)
     pools_post(pools, &todo);
     if (branch != NULL && limit != NULL)
         branch->ledger_branch =
-            ledger_branch_hold(pools->ledger, pool->account->ledger_pool, limit);
+            ledger_branch_hold(pools->ledger, pool->ledger_pool, limit);
     if (branch == NULL || branch->ledger_branch == NULL) {
         memory_free(branch);
         return NULL;
@@ -458,11 +458,27 @@ static void note_lease(struct pool *pool, uint64_t lent_at_ns)
                    (lease_ns - (int64_t)pool->mean_lease_ns) / MEAN_OF_LEASES);
 }
 
+/* A private one's, which nobody else may have. */
+static void end_private(struct member *member)
+{
+    bool is_at_rest = pooled_is_at_rest(&member->pooled);
+
+    /* For an orderly goodbye. */
+    REQUIRE(!is_at_rest || pooled_take_back(&member->pooled, NULL, 0));
+    member->pooled.lease = NULL;
+    member->pooled.client = NULL;
+    close_member(member);
+}
+
 void pool_give(struct pooled *server, bool is_reset)
 {
     struct member *member = member_of(server);
     const char *query = member->pool->reset_query;
 
+    if (pool_is_private(member->pool)) {
+        end_private(member);
+        return;
+    }
     note_lease(member->pool, server->lent_at_ns);
     is_reset = is_reset || member->pool->terms.resets_always;
     if (pooled_take_back(server, is_reset && *query != '\0' ? query : NULL, CLEANING_MS))
@@ -555,8 +571,8 @@ static void on_handed(struct message *message, void *receiver)
     struct pool *pool = need->pool;
     bool is_fine = member->pooled.state == POOLED_MOVING && take_in(pool, member);
     struct ledger_todo todo = {0};
-    bool is_wanted = ledger_receive(pools->ledger, heir,
-                                    is_fine ? pool->account->ledger_pool : NULL, &todo);
+    bool is_wanted =
+        ledger_receive(pools->ledger, heir, is_fine ? pool->ledger_pool : NULL, &todo);
 
     pools_post(pools, &todo);
     member->heir = NULL;
@@ -630,11 +646,34 @@ static void on_grant(struct pools *pools, struct ledger_notice *notice)
 
 static void finish_opening(struct member *member);
 
+/* What a private one's server says is coloured by the client's own parameters. */
+static void set_welcome(struct pool *pool, const struct text *messages)
+{
+    if (!pool_is_private(pool)) {
+        account_set_welcome(pool->account, messages);
+        return;
+    }
+    memory_free(pool->welcome);
+    pool->welcome = memory_text_n(text_get(messages), messages->length);
+    pool->n_welcome = pool->welcome == NULL ? 0 : messages->length;
+}
+
+bool pool_read_welcome(struct pool *pool,
+                       void (*use)(void *arg, const char *messages, size_t n), void *arg)
+{
+    if (!pool_is_private(pool))
+        return account_read_welcome(pool->account, use, arg);
+    if (pool->welcome == NULL)
+        return false;
+    use(arg, pool->welcome, pool->n_welcome);
+    return true;
+}
+
 static void on_open(struct pooled *server, const struct login_welcome *welcome)
 {
     struct member *member = member_of(server);
 
-    account_set_welcome(member->pool->account, &welcome->parameters);
+    set_welcome(member->pool, &welcome->parameters);
     account_set_keys(member->pool->account, &member->pool->keys);
     if (server->state == POOLED_IDLE)
         finish_opening(member);
@@ -667,11 +706,21 @@ static void on_clean(struct pooled *server)
         finish_opening(member);
 }
 
+/* Whether asking again is of no use. Who replicates is told whatever the node says,
+ * unless it is about to start or stop: there may be no place for one more, or no right to
+ * it. */
+static bool is_final_refusal(const struct pool *pool, const char *sqlstate)
+{
+    if (pool_is_private(pool))
+        return *sqlstate != '\0' && strncmp(sqlstate, "57", 2) != 0;
+    return strncmp(sqlstate, "28", 2) == 0 || strncmp(sqlstate, "3D", 2) == 0;
+}
+
 /* The node was asked for a login in vain: nobody waits for it until it is asked again. */
 static void step_back(struct pool *pool, struct pool_branch *branch, const char *sqlstate,
                       const char *why)
 {
-    bool is_final = strncmp(sqlstate, "28", 2) == 0 || strncmp(sqlstate, "3D", 2) == 0;
+    bool is_final = is_final_refusal(pool, sqlstate);
 
     branch->retry_at_ms = loop_now_ms(pool->pools->loop) + pool->terms.retry_ms;
     account_set_why(pool->account, why);
@@ -857,7 +906,7 @@ void pools_set_security(struct pools *pools, struct security *security)
 
 static unsigned n_servers(const struct pool *pool)
 {
-    return ledger_pool_view(pool->pools->ledger, pool->account->ledger_pool,
+    return ledger_pool_view(pool->pools->ledger, pool->ledger_pool,
                             pool->pools->loop->now_ns)
         .n_used;
 }
@@ -975,17 +1024,38 @@ static void keep_up(struct pool *pool, uint64_t now_ms)
     keep_warm(pool, now_ms);
 }
 
-/* Of a database that has no line of its own, without clients and servers for long. */
+/* Of a database that has no line of its own, without clients and servers for long; or a
+ * private one. */
 static bool is_forgotten(struct pool *pool, uint64_t now_ms)
 {
-    if (pool->n_clients > 0 || pool->n_awaited > 0 || pool->idle.n > 0 ||
-        pool->busy.n > 0)
+    if (pool->n_clients > 0 || pool->n_awaited > 0 || pool->n_private > 0 ||
+        pool->idle.n > 0 || pool->busy.n > 0)
         pool->used_at_ms = now_ms;
+    else if (pool_is_private(pool))
+        return true;
     return pool->terms.forget_after_ms > 0 &&
            now_ms - pool->used_at_ms >= pool->terms.forget_after_ms;
 }
 
 static void free_pool(struct pool *pool);
+
+/* What a private pool has counted belongs to its base. */
+static void leave_base(struct pool *pool)
+{
+    pool->base->n_private--;
+    pool_counts_add(&pool->base->counts, &pool->counts);
+}
+
+static void forget_pool(struct pools *pools, struct pool *pool)
+{
+    if (pool_is_private(pool))
+        leave_base(pool);
+    else
+        LOG(DEBUG, "database forgotten", TEXT("database", pool->account->name),
+            TEXT("user", pool->account->user), NUMBER("worker", pools->worker));
+    list_remove(&pools->pools, &pool->in_pools);
+    free_pool(pool);
+}
 
 static void on_upkeep(struct ev_loop *ev, ev_timer *timer, int events)
 {
@@ -999,12 +1069,8 @@ static void on_upkeep(struct ev_loop *ev, ev_timer *timer, int events)
         struct pool *pool = CONTAINER_OF(item, struct pool, in_pools);
 
         keep_up(pool, now_ms);
-        if (is_forgotten(pool, now_ms)) {
-            LOG(DEBUG, "database forgotten", TEXT("database", pool->account->name),
-                TEXT("user", pool->account->user), NUMBER("worker", pools->worker));
-            list_remove(&pools->pools, &pool->in_pools);
-            free_pool(pool);
-        }
+        if (is_forgotten(pool, now_ms))
+            forget_pool(pools, pool);
     }
 }
 
@@ -1051,7 +1117,12 @@ static void free_pool(struct pool *pool)
     }
     scram_keys_clear(&pool->keys);
     forget_texts(pool);
-    account_release(pool->account);
+    memory_free(pool->startup);
+    memory_free(pool->welcome);
+    if (!pool_is_private(pool))
+        account_release(pool->account);
+    else if (pool->ledger_pool != NULL)
+        (void)ledger_pool_release(pool->pools->ledger, pool->ledger_pool);
     memory_free(pool);
 }
 
@@ -1137,7 +1208,7 @@ static struct pool *find_pool(struct pools *pools, const struct account *account
     {
         struct pool *pool = CONTAINER_OF(item, struct pool, in_pools);
 
-        if (pool->account == account)
+        if (pool->account == account && !pool_is_private(pool))
             return pool;
     }
     return NULL;
@@ -1151,6 +1222,7 @@ static struct pool *make_pool(struct pools *pools, struct account *account)
         return NULL;
     pool->pools = pools;
     pool->account = account;
+    pool->ledger_pool = account->ledger_pool;
     pool->identity = (struct login_identity){
         .database = account->database, .user = account->user, .keys = &pool->keys};
     list_init(&pool->branches);
@@ -1191,6 +1263,35 @@ struct pool *pools_find(struct pools *pools, struct account *account,
     pool->terms = *terms;
     pool->used_at_ms = loop_now_ms(pools->loop);
     return set_texts(pool, texts) ? pool : NULL;
+}
+
+static const struct pool_texts no_texts = {
+    .cluster = "", .reset_query = "", .check_query = "", .connect_query = ""};
+
+struct pool *pools_make_private(struct pool *base, enum startup_replication replication,
+                                const struct text *startup)
+{
+    struct pools *pools = base->pools;
+    struct pool *pool = make_pool(pools, base->account);
+    struct pool_texts texts = no_texts;
+
+    if (pool == NULL)
+        return NULL;
+    base->n_private++;
+    pool->base = base;
+    pool->ledger_pool = ledger_pool_new(pools->ledger, base->account->limits, 0);
+    pool->replication = replication;
+    pool->startup = memory_text_n(text_get(startup), startup->length);
+    pool->identity.more = pool->startup;
+    pool->identity.n_more = startup->length;
+    pool->terms = base->terms;
+    pool->terms.min_pool_size = 0;
+    pool->terms.forget_after_ms = 0;
+    texts.cluster = base->cluster;
+    return pool->ledger_pool != NULL && pool->startup != NULL && !startup->overflowed &&
+                   set_texts(pool, &texts)
+               ? pool
+               : NULL; /* then it is forgotten, as one whose client has left */
 }
 
 /* ---- views --------------------------------------------------------------------------

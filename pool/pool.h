@@ -54,7 +54,13 @@ struct pool_texts {
 struct pool {
     struct link in_pools;
     struct pools *pools;
-    struct account *account; /* held */
+    struct account *account; /* held, unless there is a base */
+    struct pool *base;       /* of a private one: the pool whose limits it shares */
+    struct ledger_pool *ledger_pool;      /* the account's, or a private one's own */
+    enum startup_replication replication; /* of a private one */
+    char *startup;                        /* likewise: see pools_make_private() */
+    char *welcome; /* likewise: what its server said at its login */
+    size_t n_welcome;
     struct pool_terms terms;
     char *cluster;
     char *reset_query;
@@ -69,6 +75,7 @@ struct pool {
     struct list old_texts;
     uint32_t number; /* grows from one pool to the next in the list */
     unsigned n_clients;
+    unsigned n_private; /* pools whose base this is */
     unsigned n_awaited; /* needs, and closed servers with a cancel request under way */
     struct list guests; /* of the clients, their users */
     struct pool_counts counts;
@@ -153,6 +160,20 @@ void pools_set_security(struct pools *pools, struct security *security);
 struct pool *pools_find(struct pools *pools, struct account *account,
                         const struct pool_terms *terms,
                         const struct pool_texts *texts) MUST_CHECK;
+/* A pool for one client alone, who replicates: its one server takes from the limits of
+ * `base`, is logged in to with `startup`, parameters as in a StartupMessage, said nothing
+ * of our own, and closed at the end of its lease. Gone soon after the client. NULL when
+ * memory is out. */
+struct pool *pools_make_private(struct pool *base, enum startup_replication replication,
+                                const struct text *startup) MUST_CHECK;
+static inline bool pool_is_private(const struct pool *pool)
+{
+    return pool->base != NULL;
+}
+/* Calls `use` with what a server of the pool said at its login; false when none has
+ * logged in yet. */
+bool pool_read_welcome(struct pool *pool,
+                       void (*use)(void *arg, const char *messages, size_t n), void *arg);
 /* Tells other workers what a call of the ledger wants them told. */
 void pools_post(struct pools *pools, struct ledger_todo *todo);
 

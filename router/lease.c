@@ -439,13 +439,18 @@ static void set_held(struct parameter_set **set, struct parameter_set *to)
     *set = to;
 }
 
+static void take_server(struct client *client, struct pooled *server)
+{
+    client->lease = server;
+    client->pool->counts.server_assignments++;
+    server->query_began_ns = server->transaction_began_ns = 0;
+}
+
 static void begin_lease(struct client *client, struct pooled *server)
 {
     unsigned max = (unsigned)client->worker->config->main.max_prepared_statements;
 
-    client->lease = server;
-    client->pool->counts.server_assignments++;
-    server->query_began_ns = server->transaction_began_ns = 0;
+    take_server(client, server);
     client_enter(client, CLIENT_LEASED);
     if (!client->is_session_pooled && max > 0)
         translation_begin(&server->translation, client->worker->pools.home.statements,
@@ -733,8 +738,8 @@ static bool greet(struct client *client)
     if (greeting.buffer == NULL)
         return false;
     add(&greeting, bytes, auth_write_request(AUTH_OK, bytes));
-    if (!account_read_welcome(client->pool->account, add_parameters, &greeting) ||
-        !greeting.fits || !cancel_make_key(client, &key)) {
+    if (!pool_read_welcome(client->pool, add_parameters, &greeting) || !greeting.fits ||
+        !cancel_make_key(client, &key)) {
         buffer_give(greeting.buffer);
         return false;
     }
@@ -759,12 +764,31 @@ void lease_welcome(struct client *client)
 /* ---- what the pools tell ------------------------------------------------------------
  */
 
+/* A client that replicates is told what its own server says, and has it from now on. */
+static void begin_private_lease(struct client *client, struct pooled *server)
+{
+    bool is_tuned;
+
+    take_server(client, server);
+    set_held(&client->parameters, server->parameters); /* logged in to with its own */
+    is_tuned = pooled_lend(server, &lease_events, client, server->parameters, NULL);
+    REQUIRE(is_tuned);
+    if (!greet(client)) {
+        client_refuse(client, CLOSE_NO_MEMORY, NULL);
+        return;
+    }
+    client_enter(client, CLIENT_LEASED);
+    pass(client);
+}
+
 static void on_lent(void *arg, struct pooled *server)
 {
     struct client *client = arg;
 
     client->need = NULL;
-    if (client->began_at_ms == 0) { /* it only wanted to know what servers say */
+    if (pool_is_private(client->pool)) {
+        begin_private_lease(client, server);
+    } else if (client->began_at_ms == 0) { /* it only wanted to know what servers say */
         bool is_tuned =
             pooled_lend(server, &lease_events, client, server->parameters, NULL);
         bool is_greeted = greet(client);
@@ -792,12 +816,24 @@ static void on_refused(void *arg, const char *sqlstate, const char *why)
     client_refuse(client, CLOSE_LOGIN_FAILED, text);
 }
 
+/* Whoever replicates from a node that has lost the role is told, where the stream allows
+ * for a message, and holds up its shutdown no longer. */
+static void end_stream(struct client *client)
+{
+    if (client->lease->n_left > 0)
+        client_close(client, CLOSE_ROLE_CHANGED);
+    else
+        client_refuse(client, CLOSE_ROLE_CHANGED, NULL);
+}
+
 /* A session that stays with its server does not stay with a node that lost the role. */
 static void on_doomed(void *arg)
 {
     struct client *client = arg;
 
-    if (client->is_session_pooled && flow_is_at_rest(&client->lease->flow))
+    if (pool_is_private(client->pool)) /* a stream has no end that could be waited for */
+        end_stream(client);
+    else if (client->is_session_pooled && flow_is_at_rest(&client->lease->flow))
         client_refuse(client, CLOSE_ROLE_CHANGED, NULL);
 }
 
@@ -818,6 +854,8 @@ static void on_look(void *arg, const struct pool_look *look)
                                      .idle_transaction_timeout = CONFIG_DEFAULT,
                                      .transaction_timeout = CONFIG_DEFAULT};
 
+    if (pool_is_private(client->pool)) /* streams are neither queries nor transactions */
+        return;
     if (user == NULL)
         user = &none;
     if (is_over(look->query_ms, user->query_timeout, main->query_timeout))
@@ -971,7 +1009,8 @@ static const struct parameter_set *initial(const struct pooled *server)
 {
     const struct client *client = server->client;
 
-    return client->is_session_pooled ? NULL : client->initial;
+    return client->is_session_pooled || pool_is_private(client->pool) ? NULL
+                                                                      : client->initial;
 }
 
 /* Before it has heard a word of the client's: another server is as good. */

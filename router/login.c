@@ -92,9 +92,13 @@ static void let_in(struct client *client)
         client_refuse(client, CLOSE_TOO_MANY_CLIENTS, why);
         return;
     }
-    client->pool = full != NULL ? NULL : target_pool(&login->target, client->worker);
-    client->is_session_pooled = login->target.is_session_pooled;
-    client->is_statement_pooled = login->target.is_statement_pooled;
+    client->pool = full != NULL
+                       ? NULL
+                       : target_pool(&login->target, client->worker, client->parameters);
+    client->is_session_pooled =
+        login->target.is_session_pooled || login->target.replication != REPLICATION_NONE;
+    client->is_statement_pooled =
+        login->target.is_statement_pooled && !client->is_session_pooled;
     client->refuses_queries = login->target.config->main.disable_pqexec;
     client->idle_timeout_ms = target_idle_timeout_ms(&login->target);
     if (client->pool != NULL)
@@ -491,6 +495,9 @@ void login_begin(struct client *client)
         break;
     case TARGET_UNKNOWN:
         client_refuse(client, CLOSE_NO_DATABASE, why);
+        break;
+    case TARGET_MISTAKEN:
+        client_refuse(client, CLOSE_BAD_PARAMETER, why);
         break;
     case TARGET_NO_MEMORY:
         client_refuse(client, CLOSE_NO_MEMORY, NULL);

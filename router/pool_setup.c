@@ -142,7 +142,8 @@ void pool_setup_all(struct worker *worker)
 
     for (uint32_t next = 0; (pool = pools_at(&worker->pools, next)) != NULL;
          next = pool->number + 1)
-        set_up_again(worker, pool);
+        if (!pool_is_private(pool))
+            set_up_again(worker, pool);
     for (size_t i = 0; worker->number == 0 && i < config->n_databases; i++)
         make_warm_pool(worker, &config->databases[i]);
     if (worker->topology != NULL)

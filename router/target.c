@@ -46,6 +46,14 @@ enum target_result target_find(struct target *target, const struct worker *worke
     const char *user = startup_parameter(packet, "user");
     const char *database = startup_parameter(packet, "database");
 
+    const char *replication = startup_parameter(packet, "replication");
+
+    target->replication = startup_replication(replication);
+    if (target->replication == REPLICATION_BAD) {
+        snprintf(why, TARGET_WHY_MAX,
+                 "invalid value for parameter \"replication\": \"%s\"", replication);
+        return TARGET_MISTAKEN;
+    }
     if (user == NULL || *user == '\0') {
         snprintf(why, TARGET_WHY_MAX, "no PostgreSQL user name is given");
         return TARGET_UNKNOWN;
@@ -240,7 +248,31 @@ uint64_t target_idle_timeout_ms(const struct target *target)
                                 target->config->main.client_idle_timeout);
 }
 
-struct pool *target_pool(const struct target *target, struct worker *worker)
+static void add_parameter(void *arg, const char *name, const char *value)
+{
+    text_add_n(arg, name, strlen(name) + 1);
+    text_add_n(arg, value, strlen(value) + 1);
+}
+
+/* Session parameters cannot be set later: a walsender of physical replication knows no
+ * SQL. So the server is logged in to with them. */
+static struct pool *private_pool(const struct target *target, struct pool *base,
+                                 const struct parameter_set *parameters)
+{
+    struct pool *pool;
+    struct text startup;
+
+    text_init(&startup, STARTUP_BYTES_MAX);
+    add_parameter(&startup, "replication",
+                  target->replication == REPLICATION_LOGICAL ? "database" : "true");
+    parameters_each(parameters, add_parameter, &startup);
+    pool = pools_make_private(base, target->replication, &startup);
+    text_clear(&startup);
+    return pool;
+}
+
+struct pool *target_pool(const struct target *target, struct worker *worker,
+                         const struct parameter_set *parameters)
 {
     /* The pool goes by the newest, whatever was read while the client logged in. */
     const struct database_config *newest =
@@ -251,7 +283,13 @@ struct pool *target_pool(const struct target *target, struct worker *worker)
     struct pool *pool =
         pool_setup(worker, config, settings, target->database, user, target->mode);
 
-    if (pool != NULL && target->keys.salt.n > 0)
+    if (pool == NULL)
+        return NULL;
+    if (target->keys.salt.n > 0)
         account_set_keys(pool->account, &target->keys);
-    return pool;
+    if (target->replication == REPLICATION_PHYSICAL) /* its database need not be one */
+        pool->terms.min_pool_size = 0;
+    return target->replication == REPLICATION_NONE
+               ? pool
+               : private_pool(target, pool, parameters);
 }

@@ -24,13 +24,20 @@ struct target {
     bool is_session_pooled;
     bool is_statement_pooled;
     enum pool_mode mode;
+    enum startup_replication replication;
     struct scram_keys keys; /* shown at the client's login; zeroed = none */
 };
 
 #define TARGET_WHY_MAX 160
 
-enum target_result { TARGET_FOUND, TARGET_UNKNOWN, TARGET_NO_MEMORY };
-/* `secret` points into the target's config. UNKNOWN: `why` is for the client. */
+enum target_result {
+    TARGET_FOUND,
+    TARGET_UNKNOWN,
+    TARGET_MISTAKEN, /* a parameter that no server would take */
+    TARGET_NO_MEMORY
+};
+/* `secret` points into the target's config. UNKNOWN, MISTAKEN: `why` is for the client.
+ */
 enum target_result target_find(struct target *target, const struct worker *worker,
                                const struct listener *listener,
                                const struct startup_packet *packet, struct secret *secret,
@@ -50,7 +57,9 @@ const char *target_count(const struct target *target, struct worker *worker,
                          struct client_count *counted[2]) MUST_CHECK;
 /* client_idle_timeout, 0 = none. */
 uint64_t target_idle_timeout_ms(const struct target *target);
-/* The worker's pool for it; NULL when memory is out. */
-struct pool *target_pool(const struct target *target, struct worker *worker);
+/* The worker's pool for it, a private one for a client that replicates, who comes with
+ * these session parameters; NULL when memory is out. */
+struct pool *target_pool(const struct target *target, struct worker *worker,
+                         const struct parameter_set *parameters);
 
 #endif

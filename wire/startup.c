@@ -1,6 +1,7 @@
 #include "wire/startup.h"
 
 #include <string.h>
+#include <strings.h>
 
 #define TLS_HANDSHAKE 0x16 /* RFC 8446, 5.1: ContentType handshake */
 #define TLS_MAJOR 0x03
@@ -96,6 +97,42 @@ bool startup_is_well_formed(const struct startup_packet *packet)
            *at == 0;
 }
 
+/* A boolean as parse_bool() in PostgreSQL's src/backend/utils/adt/bool.c reads it: the
+ * begin of a word will do, as far as it is the begin of one alone. */
+static bool read_boolean(const char *text, bool *value)
+{
+    static const struct {
+        const char *word;
+        size_t n_least;
+        bool value;
+    } words[] = {{"true", 1, true}, {"false", 1, false}, {"yes", 1, true},
+                 {"no", 1, false},  {"on", 2, true},     {"off", 2, false},
+                 {"1", 1, true},    {"0", 1, false}};
+    size_t n = strlen(text);
+
+    for (size_t i = 0; i < COUNT_OF(words); i++) {
+        if (n < words[i].n_least || n > strlen(words[i].word) ||
+            strncasecmp(text, words[i].word, n) != 0)
+            continue;
+        *value = words[i].value;
+        return true;
+    }
+    return false;
+}
+
+enum startup_replication startup_replication(const char *value)
+{
+    bool is_wanted;
+
+    if (value == NULL)
+        return REPLICATION_NONE;
+    if (strcmp(value, "database") == 0)
+        return REPLICATION_LOGICAL;
+    if (!read_boolean(value, &is_wanted))
+        return REPLICATION_BAD;
+    return is_wanted ? REPLICATION_PHYSICAL : REPLICATION_NONE;
+}
+
 void startup_cancel_key(const uint8_t *bytes, const struct startup_packet *packet,
                         struct cancel_key *key)
 {
@@ -132,5 +169,17 @@ size_t startup_write_login(uint32_t protocol, const char *const *parameters,
     bytes[n++] = 0;
     wire_write_u32(bytes, (uint32_t)n);
     wire_write_u32(bytes + 4, protocol);
+    return n;
+}
+
+size_t startup_add_parameters(uint8_t *bytes, size_t n, size_t size, const char *more,
+                              size_t n_more)
+{
+    if (n == 0 || n_more > size - n)
+        return 0;
+    memcpy(bytes + n - 1, more, n_more); /* over the last zero byte, which comes again */
+    n += n_more;
+    bytes[n - 1] = 0;
+    wire_write_u32(bytes, (uint32_t)n);
     return n;
 }

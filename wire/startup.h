@@ -62,6 +62,18 @@ bool startup_next_parameter(const struct startup_packet *packet, const uint8_t *
 /* Whether all parameters of a LOGIN have an end, and nothing follows the last. */
 bool startup_is_well_formed(const struct startup_packet *packet);
 
+/* What a client asks for that is to be a walsender's: `replication` of its
+ * StartupMessage.
+ */
+enum startup_replication {
+    REPLICATION_NONE,
+    REPLICATION_PHYSICAL, /* true, as PostgreSQL reads a boolean */
+    REPLICATION_LOGICAL,  /* database */
+    REPLICATION_BAD       /* neither */
+};
+/* `value` is that of the parameter; NULL = it is not given. */
+enum startup_replication startup_replication(const char *value);
+
 /* The key of a CancelRequest that startup_read() has found at `bytes`. */
 void startup_cancel_key(const uint8_t *bytes, const struct startup_packet *packet,
                         struct cancel_key *key);
@@ -72,6 +84,12 @@ void startup_cancel_key(const uint8_t *bytes, const struct startup_packet *packe
  * its length, 0 when it is longer than `size`. */
 size_t startup_write_login(uint32_t protocol, const char *const *parameters,
                            uint8_t *bytes, size_t size);
+
+/* Adds parameters, written as in the packet (name, zero byte, value, zero byte, ...), to
+ * the `n` bytes of a StartupMessage. Returns its length then, 0 when it is longer than
+ * `size`. */
+size_t startup_add_parameters(uint8_t *bytes, size_t n, size_t size, const char *more,
+                              size_t n_more);
 
 /* The code of a request to encrypt, CancelRequest and such. */
 #define STARTUP_CODE_CANCEL 80877102u

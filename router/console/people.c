@@ -14,6 +14,7 @@ struct person {
     const char *type;
     const char *user;
     const char *database;
+    enum startup_replication replication;
     const char *state;
     const struct stream *stream; /* NULL, or not open: its ends are not known */
     uint64_t connected_ms;       /* of the loop */
@@ -71,6 +72,13 @@ static void row_tls(struct row *row, const struct stream *stream, const char *st
     row_text(row, text);
 }
 
+static const char *replication_text(enum startup_replication replication)
+{
+    return replication == REPLICATION_PHYSICAL  ? "physical"
+           : replication == REPLICATION_LOGICAL ? "logical"
+                                                : "none";
+}
+
 static void row_person(struct row *row, const struct worker *worker,
                        const struct person *person)
 {
@@ -83,7 +91,7 @@ static void row_person(struct row *row, const struct worker *worker,
     row_text(row, person->type);
     row_text(row, person->user);
     row_text(row, person->database);
-    row_text(row, "none");
+    row_text(row, replication_text(person->replication));
     row_text(row, person->state);
     row_address(row, &ends.peer);
     row_address(row, &ends.local);
@@ -172,6 +180,7 @@ static bool add_client(struct question *question, const struct worker *worker,
     if (client->guest != NULL) {
         person.user = client->guest->name;
         person.database = client->pool->account->name;
+        person.replication = client->pool->replication;
     } else if (client->console != NULL) {
         person.user = console_user(client);
         person.database = CONFIG_POOL_LISTENER;
@@ -253,6 +262,7 @@ static bool add_server(struct question *question, const struct worker *worker,
         .type = "S",
         .user = pool->account->user,
         .database = pool->account->name,
+        .replication = pool->replication,
         .state = server_state_of(server),
         .stream = server->connection == NULL ? NULL : &server->connection->stream,
         .connected_ms = server->opened_at_ms,

@@ -324,7 +324,7 @@ class Cluster:
         return {
             "max_connections": self.max_connections, "superuser_reserved_connections": 10,
             "shared_buffers": "32MB", "max_wal_size": "256MB", "wal_keep_size": "64MB",
-            "max_wal_senders": 10, "max_replication_slots": 10,
+            "wal_level": "logical", "max_wal_senders": 10, "max_replication_slots": 10,
             # What is lost with the machine's power is lost; kill -9 loses nothing.
             "fsync": "off",
             "wal_sender_timeout": "5s", "wal_receiver_timeout": "5s",

@@ -280,3 +280,50 @@ Test(startup, numbers_are_big_endian)
     cr_expect(bytes[0] == 0x81 && bytes[1] == 2 && bytes[2] == 3 && bytes[3] == 0x84);
     cr_expect_eq(wire_read_u32(bytes), 0x81020384u);
 }
+
+Test(startup, reads_replication_as_postgresql_does)
+{
+    static const struct {
+        const char *value;
+        enum startup_replication wanted;
+    } cases[] = {
+        {NULL, REPLICATION_NONE},       {"database", REPLICATION_LOGICAL},
+        {"true", REPLICATION_PHYSICAL}, {"TRUE", REPLICATION_PHYSICAL},
+        {"t", REPLICATION_PHYSICAL},    {"tru", REPLICATION_PHYSICAL},
+        {"on", REPLICATION_PHYSICAL},   {"yes", REPLICATION_PHYSICAL},
+        {"y", REPLICATION_PHYSICAL},    {"1", REPLICATION_PHYSICAL},
+        {"false", REPLICATION_NONE},    {"F", REPLICATION_NONE},
+        {"no", REPLICATION_NONE},       {"n", REPLICATION_NONE},
+        {"off", REPLICATION_NONE},      {"of", REPLICATION_NONE},
+        {"0", REPLICATION_NONE},        {"o", REPLICATION_BAD},
+        {"", REPLICATION_BAD},          {"truer", REPLICATION_BAD},
+        {"Database", REPLICATION_BAD},  {"databases", REPLICATION_BAD},
+        {"2", REPLICATION_BAD},         {"10", REPLICATION_BAD},
+        {" true", REPLICATION_BAD},     {"onn", REPLICATION_BAD},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        cr_expect_eq(startup_replication(cases[i].value), cases[i].wanted, "%s",
+                     cases[i].value == NULL ? "nothing" : cases[i].value);
+}
+
+Test(startup, adds_parameters_to_a_packet)
+{
+    static const char more[] = "replication\0true\0application_name\0\0";
+    const char *const parameters[] = {"user", "alice", NULL};
+    uint8_t bytes[256];
+    size_t n = startup_write_login(STARTUP_PROTOCOL_3_0, parameters, bytes, sizeof bytes);
+    size_t longer = startup_add_parameters(bytes, n, sizeof bytes, more, sizeof more - 1);
+    struct startup_packet read = startup_read(bytes, longer);
+
+    cr_assert_eq(longer, n + sizeof more - 1);
+    cr_assert_eq(read.kind, STARTUP_LOGIN);
+    cr_expect_eq(read.length, longer);
+    cr_expect_str_eq(startup_parameter(&read, "user"), "alice");
+    cr_expect_str_eq(startup_parameter(&read, "replication"), "true");
+    cr_expect_str_eq(startup_parameter(&read, "application_name"), "");
+    n = startup_write_login(STARTUP_PROTOCOL_3_0, parameters, bytes, sizeof bytes);
+    cr_expect_eq(startup_add_parameters(bytes, n, longer - 1, more, sizeof more - 1), 0);
+    cr_expect_eq(startup_add_parameters(bytes, n, longer, more, sizeof more - 1), longer);
+    cr_expect_eq(startup_add_parameters(bytes, 0, sizeof bytes, more, 1), 0);
+}
