@@ -82,6 +82,10 @@ struct endpoint_list {
     struct endpoint *items;
     size_t n;
 };
+struct network_list {
+    struct network *items;
+    size_t n;
+};
 
 /* The C types of keys.def. */
 #define C_WORKERS int64_t /* "auto" is already the number of cores */
@@ -98,6 +102,7 @@ struct endpoint_list {
 #define C_NODES struct node_list
 #define C_NAMES struct name_list
 #define C_ENDPOINTS struct endpoint_list
+#define C_NETWORKS struct network_list
 #define C_log_format enum log_format
 #define C_check enum check_kind
 #define C_mode enum listener_mode

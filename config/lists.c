@@ -452,3 +452,42 @@ bool lists_equal_endpoints(const struct endpoint_list *a, const struct endpoint_
         i++;
     return i == a->n && i == b->n;
 }
+
+/* ---- networks ---- */
+
+static bool parse_network_item(char *entry, void *item, const char **why)
+{
+    *why = "an address, a network as 10.0.0.0/8 or fd00::/8, or unix";
+    return network_parse(entry, item);
+}
+
+enum value_result lists_parse_networks(const char *text, struct network_list *list,
+                                       struct text *why)
+{
+    struct network_list found = {0};
+    void *items = NULL;
+    enum value_result result =
+        parse_items(text, sizeof *found.items, parse_network_item, &items, &found.n, why);
+
+    found.items = items;
+    if (result == VALUE_OK)
+        *list = found;
+    else
+        lists_clear_networks(&found);
+    return result;
+}
+
+void lists_clear_networks(struct network_list *list)
+{
+    memory_free(list->items);
+    *list = (struct network_list){0};
+}
+
+bool lists_equal_networks(const struct network_list *a, const struct network_list *b)
+{
+    size_t i = 0;
+
+    while (i < a->n && i < b->n && network_equal(&a->items[i], &b->items[i]))
+        i++;
+    return i == a->n && i == b->n;
+}

@@ -37,6 +37,12 @@ bool lists_parse_endpoint(const char *entry, struct endpoint *endpoint,
 void lists_clear_endpoints(struct endpoint_list *list);
 bool lists_equal_endpoints(const struct endpoint_list *a, const struct endpoint_list *b);
 
+/* What network_parse() takes, or nothing. */
+enum value_result lists_parse_networks(const char *text, struct network_list *list,
+                                       struct text *why) MUST_CHECK;
+void lists_clear_networks(struct network_list *list);
+bool lists_equal_networks(const struct network_list *a, const struct network_list *b);
+
 /* Takes the next entry off `*rest`, in place and without the blanks around it; NULL when
  * there is none left. A text of blanks has no entry. */
 char *lists_next_entry(char **rest);

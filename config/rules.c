@@ -235,10 +235,29 @@ void rules_check_role(struct loading *loading, const struct section *section,
                       cluster->name);
 }
 
+/* Whom to believe is never guessed. */
+static void check_proxies(struct loading *loading, const struct section *section,
+                          const struct listener_config *listener)
+{
+    if (loading_is_bad(section, SETTING_LISTENER_proxy_protocol) ||
+        loading_is_bad(section, SETTING_LISTENER_proxy_protocol_from))
+        return;
+    if (listener->proxy_protocol && listener->proxy_protocol_from.n == 0)
+        loading_error(loading, loading_place(section, SETTING_LISTENER_proxy_protocol),
+                      "proxy_protocol = on lets proxies say whose connection it is; "
+                      "expected their addresses in proxy_protocol_from");
+    if (!listener->proxy_protocol && listener->proxy_protocol_from.n > 0)
+        loading_error(loading,
+                      loading_place(section, SETTING_LISTENER_proxy_protocol_from),
+                      "proxy_protocol_from has no meaning without PROXY headers; "
+                      "expected proxy_protocol = on beside it");
+}
+
 static void check_listener(struct loading *loading, const struct section *section)
 {
     struct listener_config *listener = loading_fields(loading, section);
 
+    check_proxies(loading, section, listener);
     if (loading_is_bad(section, SETTING_LISTENER_mode))
         return;
     pool_rules_check_listener(loading, section);

@@ -146,6 +146,77 @@ uint32_t address_hash_host(const struct address *address)
     return hash;
 }
 
+/* ---- networks -----------------------------------------------------------------------
+ */
+
+static bool parse_bits(const char *text, unsigned max, unsigned *n_bits)
+{
+    char *end;
+    unsigned long value;
+
+    if (*text < '0' || *text > '9')
+        return false;
+    value = strtoul(text, &end, 10);
+    if (*end != '\0' || value > max)
+        return false;
+    *n_bits = (unsigned)value;
+    return true;
+}
+
+bool network_parse(const char *text, struct network *network)
+{
+    const char *slash = strchrnul(text, '/');
+    char host[INET6_ADDRSTRLEN];
+    struct network found = {0};
+    unsigned n_bits, n_before;
+
+    if (strcmp(text, "unix") == 0) {
+        found.address.sa.sa_family = AF_UNIX;
+        *network = found;
+        return true;
+    }
+    if ((size_t)(slash - text) >= sizeof host)
+        return false;
+    memcpy(host, text, (size_t)(slash - text));
+    host[slash - text] = '\0';
+    if (strchr(host, '%') != NULL || !address_parse(host, 0, &found.address))
+        return false;
+    n_before = found.address.sa.sa_family == AF_INET ? 96 : 0;
+    n_bits = 128 - n_before;
+    if (*slash == '/' && !parse_bits(slash + 1, n_bits, &n_bits))
+        return false;
+    found.n_bits = (uint8_t)(n_before + n_bits);
+    *network = found;
+    return true;
+}
+
+static bool is_of_internet(const struct address *address)
+{
+    return address->sa.sa_family == AF_INET || address->sa.sa_family == AF_INET6;
+}
+
+bool network_has(const struct network *network, const struct address *address)
+{
+    unsigned n = network->n_bits / 8, n_rest = network->n_bits % 8;
+    unsigned char wanted[16], host[16];
+
+    if (!is_of_internet(&network->address) || !is_of_internet(address))
+        return network->address.sa.sa_family == address->sa.sa_family;
+    host_bytes(&network->address, wanted);
+    host_bytes(address, host);
+    return memcmp(wanted, host, n) == 0 &&
+           (n_rest == 0 || (wanted[n] ^ host[n]) >> (8 - n_rest) == 0);
+}
+
+bool network_equal(const struct network *a, const struct network *b)
+{
+    return a->address.sa.sa_family == b->address.sa.sa_family && a->n_bits == b->n_bits &&
+           address_same_host(&a->address, &b->address);
+}
+
+/* ---- endpoints ----------------------------------------------------------------------
+ */
+
 static bool parse_port(const char *text, uint16_t *port)
 {
     char *end;

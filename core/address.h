@@ -44,6 +44,16 @@ bool address_same_host(const struct address *a, const struct address *b);
 /* Depends on family and host only (for balance = source). */
 uint32_t address_hash_host(const struct address *address);
 
+/* Addresses that begin alike; or all of unix sockets, where sa_family says AF_UNIX. */
+struct network {
+    struct address address;
+    uint8_t n_bits; /* that count, of IPv4's v4-mapped form */
+};
+/* "10.0.0.0/8", "fd00::/8", one address alone, or "unix". */
+bool network_parse(const char *text, struct network *network) MUST_CHECK;
+bool network_has(const struct network *network, const struct address *address);
+bool network_equal(const struct network *a, const struct network *b);
+
 /* "host:port", "[v6]:port", "*:port", "/path". On false `*why` says what was expected
  * (a constant). On true the strings in `endpoint` are the caller's: endpoint_clear(). */
 bool endpoint_parse(const char *text, struct endpoint *endpoint,

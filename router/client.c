@@ -161,6 +161,16 @@ void client_wait_on(struct client *client)
         deadline_arm(client->worker->loop, &client->deadline, after_ms, on_deadline);
 }
 
+static bool is_from_proxy(const struct client *client)
+{
+    const struct network_list *proxies = &client->listener->settings->proxy_protocol_from;
+
+    for (size_t i = 0; i < proxies->n; i++)
+        if (network_has(&proxies->items[i], &client->peer))
+            return true;
+    return false;
+}
+
 bool client_new(struct worker *worker, struct ticket *ticket)
 {
     struct client *client = slab_take(worker->client_slab);
@@ -177,8 +187,11 @@ bool client_new(struct worker *worker, struct ticket *ticket)
     client->id = ++worker->n_clients_total * GATHER_WORKERS_MAX + worker->number;
     stream_adopt(&client->stream, worker->loop, ticket->fd, &client->listener->tcp,
                  &client_stream_events, client);
-    client->state = CLIENT_STARTUP;
+    client->state =
+        client->listener->settings->proxy_protocol ? CLIENT_PROXIED : CLIENT_STARTUP;
     client_wait_on(client);
+    if (client->state == CLIENT_PROXIED && !is_from_proxy(client))
+        client_close(client, CLOSE_PROXY_STRANGER);
     client_settle(client);
     return true;
 }
@@ -203,12 +216,19 @@ static const char *node_name(const struct client *client)
     return node == NULL ? NULL : node->name;
 }
 
+const char *client_proxy(const struct client *client, char text[ADDRESS_TEXT_MAX])
+{
+    return client->is_told_of ? address_print(&client->ticket->peer, text) : NULL;
+}
+
 static void log_session_end(const struct client *client, const char *address)
 {
     const struct close_fact *fact = &close_facts[client->reason];
     uint64_t now_ms = loop_now_ms(client->worker->loop);
+    char proxy[ADDRESS_TEXT_MAX];
 
     LOG(INFO, "session ended", TEXT("client", address),
+        TEXT("proxy", client_proxy(client, proxy)),
         TEXT("listener", client->listener->settings->name),
         TEXT("node", node_name(client)),
         DECIMAL("waited_seconds",
@@ -222,6 +242,7 @@ static void log_session_end(const struct client *client, const char *address)
 static void log_refusal(struct client *client, const char *address, const char *detail)
 {
     const struct close_fact *fact = &close_facts[client->reason];
+    char proxy[ADDRESS_TEXT_MAX];
     uint32_t missed;
 
     if (client->listener->settings->mode == MODE_POOL && *fact->sqlstate != '\0' &&
@@ -231,6 +252,7 @@ static void log_refusal(struct client *client, const char *address, const char *
                           loop_now_ms(client->worker->loop), &missed))
         return;
     LOG(WARNING, "client refused", TEXT("client", address),
+        TEXT("proxy", client_proxy(client, proxy)),
         TEXT("listener", client->listener->settings->name),
         TEXT("node", node_name(client)), TEXT("reason", fact->name),
         TEXT("text", detail != NULL ? detail : fact->text),
@@ -433,7 +455,9 @@ static void on_bytes(struct stream *stream, struct buffer *bytes)
         return;
     }
     client_keep(client, bytes);
-    if (client->state == CLIENT_STARTUP)
+    if (client->state == CLIENT_PROXIED)
+        startup_read_proxy(client);
+    else if (client->state == CLIENT_STARTUP)
         startup_advance(client);
     else if (client->state == CLIENT_NEGOTIATING || client->state == CLIENT_LOGIN)
         session_pass_on(client);
@@ -463,8 +487,8 @@ static void on_end(struct stream *stream)
 {
     struct client *client = stream->owner;
 
-    if (client->state == CLIENT_STARTUP && client->inbox == NULL &&
-        client->server == NULL)
+    if ((client->state == CLIENT_STARTUP || client->state == CLIENT_PROXIED) &&
+        client->inbox == NULL && client->server == NULL)
         client_close(client, CLOSE_SAID_NOTHING);
     else
         client_close(client, states[client->state].when_it_leaves);

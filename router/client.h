@@ -6,6 +6,7 @@
  *      '------------------------------------'   (to STARTUP: the node answered 'N')
  *   STARTUP <--> SECURING                       (of a pool)
  *
+ *   PROXIED      it is to begin with a PROXY header; STARTUP follows
  *   STARTUP      its first packet is being read           router/startup.c
  *   SECURING     its TLS handshake with us
  *   WAITING      for a place or for a node                router/session.c
@@ -66,6 +67,7 @@ enum client_inbox {
                                                     TO(SECURING) |                        \
                                                     TO(CANCELLING) | TO(REFUSING) |       \
                                                     TO(CLOSING))                          \
+    X(PROXIED,     LOGIN,  FILLS,  LEFT_AT_LOGIN,   TO(STARTUP) | TO(CLOSING))            \
     X(SECURING,    LOGIN,  FILLS,  LEFT_AT_LOGIN,   TO(STARTUP) | TO(CLOSING))            \
     X(WAITING,     QUEUE,  FILLS,  LEFT_THE_QUEUE,  TO(CONNECTING) | TO(REFUSING) |       \
                                                     TO(AUTH) |                            \
@@ -135,8 +137,8 @@ struct client {
     struct link in_line; /* of the worker's, while WAITING */
     struct deadline deadline;
     struct deferred end;
-    struct address peer;
-    uint64_t id; /* of the process's clients; grows in the worker's */
+    struct address peer; /* as the PROXY header has it, if one does */
+    uint64_t id;         /* of the process's clients; grows in the worker's */
     enum client_state state;
     enum close_reason reason; /* CLOSE_NONE until it is known */
     enum startup_kind first;  /* the packet that is being served */
@@ -154,6 +156,7 @@ struct client {
     uint64_t n_bytes[2];        /* from the client, from the server */
     uint64_t n_counted[2];      /* of those, what is in the tallies */
     bool is_logged : 1;         /* how it ends */
+    bool is_told_of : 1;        /* by a proxy: the socket's own address is the ticket's */
     bool is_owed : 1;           /* an end had bytes to acknowledge at the last look */
     bool is_session_pooled : 1; /* its lease lasts as long as it */
     bool is_statement_pooled : 1; /* a transaction of several statements is refused */
@@ -185,6 +188,9 @@ void client_keep(struct client *client, struct buffer *bytes);
 void client_settle(struct client *client);
 /* Brings the tallies up to date with n_bytes. */
 void client_count_bytes(struct client *client);
+
+/* The address of the proxy that has told of it, for logs; NULL: nobody has. */
+const char *client_proxy(const struct client *client, char text[ADDRESS_TEXT_MAX]);
 
 const char *client_state_name(enum client_state state);
 

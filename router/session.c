@@ -253,9 +253,10 @@ static void log_session_begin(const struct client *client)
 {
     const struct topology_node *node =
         topology_node(client->worker->topology, client->server->node_id);
-    char address[ADDRESS_TEXT_MAX];
+    char address[ADDRESS_TEXT_MAX], proxy[ADDRESS_TEXT_MAX];
 
     LOG(INFO, "session began", TEXT("client", address_print(&client->peer, address)),
+        TEXT("proxy", client_proxy(client, proxy)),
         TEXT("listener", client->listener->settings->name),
         TEXT("node", node == NULL ? NULL : node->name),
         DECIMAL("waited_seconds",

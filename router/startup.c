@@ -4,6 +4,7 @@
 #include "router/cancel.h"
 #include "router/session.h"
 #include "router/worker.h"
+#include "wire/proxy_header.h"
 
 static void count_bad_request(struct client *client)
 {
@@ -128,6 +129,44 @@ static void on_direct_tls(struct client *client)
         secure(client, hello, true);
     } else {
         client_refuse(client, CLOSE_TLS_MISSING, NULL);
+    }
+}
+
+/* ---- what a proxy says of it --------------------------------------------------------
+ */
+
+/* The header has been read; what is behind it, if anything, is the client's own. */
+static void skip_header(struct client *client, uint32_t n)
+{
+    buffer_skip(client->inbox, n);
+    if (buffer_unread(client->inbox) == 0) {
+        buffer_give(client->inbox);
+        client->inbox = NULL;
+    }
+    client_enter(client, CLIENT_STARTUP);
+    startup_advance(client);
+}
+
+void startup_read_proxy(struct client *client)
+{
+    struct proxy_header header = proxy_header_read(
+        client->inbox->bytes + client->inbox->begin, buffer_unread(client->inbox));
+
+    switch (header.kind) {
+    case PROXY_HEADER_INCOMPLETE:
+        break;
+    case PROXY_HEADER_TELLS:
+        client->peer = header.source;
+        client->is_told_of = true;
+        skip_header(client, header.length);
+        break;
+    case PROXY_HEADER_IS_MUTE:
+        skip_header(client, header.length);
+        break;
+    case PROXY_HEADER_BAD:
+        count_bad_request(client);
+        client_close(client, CLOSE_PROXY_MISSING);
+        break;
     }
 }
 

@@ -6,6 +6,8 @@
 
 /* In STARTUP: looks at the inbox; once the packet is whole the state changes. */
 void startup_advance(struct client *client);
+/* In PROXIED, when bytes have come: the client may be gone after it. */
+void startup_read_proxy(struct client *client);
 /* In SECURING: the handshake is done, and the first packet comes inside of it. */
 void startup_go_on(struct client *client);
 

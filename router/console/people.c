@@ -16,6 +16,7 @@ struct person {
     const char *database;
     enum startup_replication replication;
     const char *state;
+    const struct address *told;  /* by a proxy, of a client; NULL: nobody has */
     const struct stream *stream; /* NULL, or not open: its ends are not known */
     uint64_t connected_ms;       /* of the loop */
     uint64_t asked_ms;
@@ -93,7 +94,7 @@ static void row_person(struct row *row, const struct worker *worker,
     row_text(row, person->database);
     row_text(row, replication_text(person->replication));
     row_text(row, person->state);
-    row_address(row, &ends.peer);
+    row_address(row, person->told != NULL ? person->told : &ends.peer);
     row_address(row, &ends.local);
     time_text(worker, person->connected_ms, text);
     row_text(row, text);
@@ -139,6 +140,7 @@ static const char *state_of(const struct client *client)
     case CLIENT_CANCELLING:
         return "active_cancel_req";
     case CLIENT_STARTUP:
+    case CLIENT_PROXIED:
     case CLIENT_SECURING:
     case CLIENT_WAITING:
     case CLIENT_CONNECTING:
@@ -163,6 +165,7 @@ static bool add_client(struct question *question, const struct worker *worker,
         .user = "(nouser)",
         .database = "(nodb)",
         .state = state,
+        .told = client->is_told_of ? &client->peer : NULL,
         .stream = &client->stream,
         .connected_ms = client->accepted_at_ms,
         .asked_ms = client->asked_at_ns == 0 ? client->accepted_at_ms

@@ -222,6 +222,7 @@ static void add_lists(struct sums *sums, const struct worker *worker)
         const struct client *client = CONTAINER_OF(item, struct client, in_worker);
 
         sums->n_logins += client->state == CLIENT_STARTUP ||
+                          client->state == CLIENT_PROXIED ||
                           client->state == CLIENT_AUTH || client->state == CLIENT_LOGIN;
     }
 }

@@ -260,3 +260,79 @@ Test(address, endpoints_survive_each_allocation_failure)
     cr_expect_eq(fault_each_allocation(parse, v6), 1);
     cr_expect_eq(fault_each_allocation(parse, path), 1);
 }
+
+/* ---- networks ---- */
+
+static void expect_in(const char *text, const char *host, bool is_in)
+{
+    struct network network;
+    struct address address = {.sa = {.sa_family = AF_UNIX}};
+
+    cr_assert(network_parse(text, &network), "%s", text);
+    cr_assert(strcmp(host, "unix") == 0 || address_parse(host, 4711, &address));
+    cr_expect_eq(network_has(&network, &address), is_in, "%s in %s", host, text);
+}
+
+Test(address, networks_have_what_begins_alike)
+{
+    expect_in("10.0.0.0/8", "10.255.1.2", true);
+    expect_in("10.0.0.0/8", "11.0.0.0", false);
+    expect_in("10.1.2.3/8", "10.9.9.9", true);
+    expect_in("10.0.0.0/9", "10.127.255.255", true);
+    expect_in("10.0.0.0/9", "10.128.0.0", false);
+    expect_in("192.0.2.128/25", "192.0.2.127", false);
+    expect_in("192.0.2.128/25", "192.0.2.255", true);
+    expect_in("192.0.2.7", "192.0.2.7", true);
+    expect_in("192.0.2.7/32", "192.0.2.6", false);
+    expect_in("192.0.2.7/31", "192.0.2.6", true);
+    expect_in("0.0.0.0/0", "203.0.113.1", true);
+    expect_in("0.0.0.0/0", "2001:db8::1", false);
+    expect_in("0.0.0.0/0", "::ffff:203.0.113.1", true);
+    expect_in("::ffff:10.0.0.0/104", "10.1.2.3", true);
+    expect_in("::/0", "2001:db8::1", true);
+    expect_in("fd00::/7", "fc00::1", true);
+    expect_in("fd00::/8", "fc00::1", false);
+    expect_in("fd00::1", "fd00::2", false);
+    expect_in("::/0", "unix", false);
+    expect_in("0.0.0.0/0", "unix", false);
+    expect_in("unix", "unix", true);
+    expect_in("unix", "127.0.0.1", false);
+    expect_in("unix", "::1", false);
+}
+
+Test(address, refuses_what_is_no_network)
+{
+    static const char *const texts[] = {"",
+                                        "/",
+                                        "10.0.0.0/",
+                                        "10.0.0.0/33",
+                                        "10.0.0.0/-1",
+                                        "10.0.0.0/+8",
+                                        "10.0.0.0/8x",
+                                        "10.0.0.0/ 8",
+                                        "10.0.0/8",
+                                        "::/129",
+                                        "fe80::1%lo/64",
+                                        "localhost",
+                                        "10.0.0.0/8/8",
+                                        "10.0.0.0/99999999999999999999",
+                                        "unix/8",
+                                        "UNIX",
+                                        "*"};
+    struct network network;
+
+    for (size_t i = 0; i < COUNT_OF(texts); i++)
+        cr_expect_not(network_parse(texts[i], &network), "%s", texts[i]);
+}
+
+Test(address, networks_are_compared)
+{
+    struct network a, b, c, d;
+
+    cr_assert(network_parse("10.0.0.0/8", &a) &&
+              network_parse("::ffff:10.0.0.0/104", &b));
+    cr_assert(network_parse("10.0.0.0/9", &c) && network_parse("unix", &d));
+    cr_expect(network_equal(&a, &a) && network_equal(&d, &d));
+    cr_expect_not(network_equal(&a, &b)); /* it is written in another way */
+    cr_expect_not(network_equal(&a, &c) || network_equal(&a, &d));
+}
