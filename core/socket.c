@@ -165,6 +165,25 @@ int socket_connect(const struct address *address)
     return fd;
 }
 
+int socket_connect_path(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t length = strlen(path);
+    int fd;
+
+    if (length >= sizeof address.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(address.sun_path, path, length);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    if (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0)
+        return close_keeping_errno(fd);
+    return fd;
+}
+
 void socket_tune(int fd, const struct tcp_settings *settings)
 {
     set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);

@@ -43,6 +43,8 @@ void socket_share(int fd, bool share);
 int socket_accept(int listening, struct address *peer);
 /* Begins to connect; -1 with errno when that failed at once. */
 int socket_connect(const struct address *address);
+/* The same to a unix socket, at once or not at all; -1 with errno. */
+int socket_connect_path(const char *path);
 /* send(2) without SIGPIPE, and recv(2). Straight to the kernel: in a program with threads
  * libc's own are points of cancellation, which costs every call some and is of no use to
  * us (pthreads(7)). */

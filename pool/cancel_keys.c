@@ -1,5 +1,6 @@
 #include "pool/cancel_keys.h"
 
+#include <openssl/rand.h>
 #include <string.h>
 
 #include "core/hash_table.h"
@@ -85,6 +86,50 @@ bool cancel_keys_find(const struct cancel_keys *keys, const struct cancel_key *k
     *client = entry->client;
     return true;
 }
+
+/* ---- keys of our own ----------------------------------------------------------------
+ */
+
+#define PASSES_MASK 3u
+
+bool cancel_key_make(struct cancel_key *key, unsigned peer_id, bool is_long)
+{
+    uint8_t random[4 + CANCEL_KEY_OWN_LONG_BYTES];
+
+    key->length = is_long ? CANCEL_KEY_OWN_LONG_BYTES : CANCEL_KEY_OWN_BYTES;
+    if (RAND_bytes(random, sizeof random) != 1)
+        return false;
+    random[0] &= 0x7f;
+    if (peer_id != 0) {
+        random[1] = (uint8_t)peer_id;
+        random[2] = (uint8_t)(peer_id >> 8);
+        random[7] |= PASSES_MASK;
+    }
+    key->process_id = wire_read_u32(random);
+    memcpy(key->secret, random + 4, key->length);
+    return true;
+}
+
+unsigned cancel_key_peer(const struct cancel_key *key)
+{
+    return (key->process_id >> 16 & 0xff) | (key->process_id & 0xff00);
+}
+
+void cancel_key_renew(struct cancel_key *key)
+{
+    key->secret[3] |= PASSES_MASK;
+}
+
+bool cancel_key_spend(struct cancel_key *key)
+{
+    if ((key->secret[3] & PASSES_MASK) == 0)
+        return false;
+    key->secret[3]--;
+    return true;
+}
+
+/* ---- how many are let through -------------------------------------------------------
+ */
 
 bool cancel_rates_allow(struct cancel_rates *rates, const struct address *address,
                         uint64_t now_ms)

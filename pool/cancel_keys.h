@@ -38,6 +38,26 @@ void cancel_keys_remove(struct cancel_keys *keys, struct cancel_entry *entry);
 bool cancel_keys_find(const struct cancel_keys *keys, const struct cancel_key *key,
                       uint32_t *node_id, void **client) MUST_CHECK;
 
+/* Keys of our own, laid out so that PgBouncer's peers can pass requests on to us, and we
+ * to them. Of the process id and the secret as one run of bytes:
+ *
+ *   byte  0      its highest bit is clear: clients take it for a process id
+ *         1, 2   the peer_id of whoever has made the key, the low byte first
+ *         7      its two lowest bits: how often a request may still be passed on
+ *
+ * All else is random, and so are these without a peer_id.
+ */
+#define CANCEL_KEY_OWN_BYTES 4u       /* of the secret, as in protocol 3.0 */
+#define CANCEL_KEY_OWN_LONG_BYTES 32u /* since 3.2 */
+/* Makes a key of ours; `peer_id` 0 = we have none. False when chance is out. */
+bool cancel_key_make(struct cancel_key *key, unsigned peer_id, bool is_long) MUST_CHECK;
+/* Whose it would be, if it is laid out like that. */
+unsigned cancel_key_peer(const struct cancel_key *key);
+/* The key as it was made, however often a request with it was passed on. */
+void cancel_key_renew(struct cancel_key *key);
+/* A request with it is passed on; false: it was passed on too often. */
+bool cancel_key_spend(struct cancel_key *key) MUST_CHECK;
+
 /* Lets through at most CANCELS_PER_SECOND requests of one client address in each second.
  * A fixed table: an address that falls out of it starts anew. */
 #define CANCELS_PER_SECOND 20u

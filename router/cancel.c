@@ -1,10 +1,11 @@
 #include "router/cancel.h"
 
-#include <openssl/rand.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/memory.h"
 #include "router/lease.h"
+#include "router/peers.h"
 #include "router/worker.h"
 
 /* More nodes than this one request does not go to. */
@@ -30,6 +31,11 @@ struct cancel_run {
     unsigned n_targets;
     uint32_t targets[TARGETS_MAX]; /* node ids */
     struct server *server;         /* to the target that is being told now */
+    struct peer_question question; /* where the peer is that has made the key */
+    struct stream peer_stream;     /* to it */
+    struct deadline patience;      /* with it */
+    struct deferred end;
+    bool is_passed_on; /* to the peer, or on the way */
 };
 
 static void tell_next_target(struct cancel_run *run);
@@ -45,19 +51,33 @@ static void on_aimed(struct message *message, void *receiver)
     memory_free(run);
 }
 
+static enum close_reason reason_of(const struct cancel_run *run)
+{
+    if (run->is_refused)
+        return CLOSE_CANCEL_LIMIT;
+    return run->n_targets == 0 && !run->is_passed_on ? CLOSE_CANCEL_UNKNOWN
+                                                     : CLOSE_CANCEL_DONE;
+}
+
+static void free_run(struct deferred *end)
+{
+    memory_free(CONTAINER_OF(end, struct cancel_run, end));
+}
+
 static void finish(struct cancel_run *run)
 {
     if (run->client != NULL)
-        client_close(run->client, run->is_refused       ? CLOSE_CANCEL_LIMIT
-                                  : run->n_targets == 0 ? CLOSE_CANCEL_UNKNOWN
-                                                        : CLOSE_CANCEL_DONE);
+        client_close(run->client, reason_of(run));
     list_remove(&run->home->cancel_runs, &run->in_home);
+    deadline_cancel(&run->patience);
+    stream_close(&run->peer_stream);
     if (run->aim != NULL) {
         mailbox_post(run->aimed_by->mailbox, &run->message, on_aimed);
         return;
     }
     listener_release(run->listener);
-    memory_free(run);
+    run->end.run = free_run; /* this may be a callback of its stream */
+    loop_defer(run->home->loop, &run->end);
 }
 
 void cancel_stop(struct worker *worker)
@@ -66,8 +86,11 @@ void cancel_stop(struct worker *worker)
     {
         struct cancel_run *run = CONTAINER_OF(item, struct cancel_run, in_home);
 
-        if (run->server != NULL) /* else it is under way between the workers */
+        if (run->server != NULL)
             on_target_done(run);
+        else if (stream_is_open(&run->peer_stream))
+            finish(run);
+        /* else it is under way between the workers */
     }
 }
 
@@ -191,6 +214,108 @@ static void tell_next_target(struct cancel_run *run)
     finish(run);
 }
 
+/* ---- telling a peer -----------------------------------------------------------------
+ */
+
+static void on_peer_bytes(struct stream *stream, struct buffer *bytes)
+{
+    (void)stream; /* nor does a peer */
+    buffer_give(bytes);
+}
+
+static void on_peer_end(struct stream *stream)
+{
+    finish(stream->owner);
+}
+
+static void on_peer_failed(struct stream *stream, enum stream_failure why)
+{
+    (void)why;
+    finish(stream->owner);
+}
+
+static void on_peer_impatience(struct deadline *deadline)
+{
+    finish(CONTAINER_OF(deadline, struct cancel_run, patience));
+}
+
+static void tell_peer(struct stream *stream)
+{
+    struct cancel_run *run = stream->owner;
+    struct buffer *request = buffer_take(run->home->loop->pond);
+    uint8_t bytes[CANCEL_BYTES_MAX];
+
+    if (request == NULL) {
+        finish(run);
+        return;
+    }
+    REQUIRE(buffer_add(request, bytes, (uint32_t)startup_write_cancel(&run->key, bytes)));
+    (void)stream_send(stream, request);
+    stream_want(stream, true); /* it has acted when it closes */
+}
+
+static const struct stream_events peer_events = {
+    .on_open = tell_peer,
+    .on_bytes = on_peer_bytes,
+    .on_sent = on_server_nothing,
+    .on_end = on_peer_end,
+    .on_failed = on_peer_failed,
+};
+
+static void connect_to_peer(struct cancel_run *run)
+{
+    const struct peer_place *place = &run->question.place;
+    struct loop *loop = run->home->loop;
+    int fd;
+
+    run->is_passed_on = true;
+    deadline_arm(loop, &run->patience, (uint64_t)run->listener->settings->connect_timeout,
+                 on_peer_impatience);
+    if (*place->path == '\0') {
+        stream_connect(&run->peer_stream, loop, &place->address, &run->listener->tcp,
+                       &peer_events, run);
+        return;
+    }
+    fd = socket_connect_path(place->path);
+    if (fd < 0) {
+        finish(run);
+        return;
+    }
+    stream_adopt(&run->peer_stream, loop, fd, &run->listener->tcp, &peer_events, run);
+    tell_peer(&run->peer_stream);
+}
+
+static void on_peer_place(struct message *message, void *receiver)
+{
+    struct peer_question *question = CONTAINER_OF(message, struct peer_question, message);
+    struct cancel_run *run = CONTAINER_OF(question, struct cancel_run, question);
+    const struct worker *worker = receiver;
+
+    if (question->is_found && !worker->is_stopping && cancel_key_spend(&run->key))
+        connect_to_peer(run);
+    else
+        finish(run);
+}
+
+/* Nobody here knows the key of a request to a pool, and another process may have made it.
+ */
+static bool is_for_peer(const struct cancel_run *run)
+{
+    unsigned own = (unsigned)run->listener->config->main.peer_id;
+
+    return own != 0 && run->listener->settings->mode == MODE_POOL && !run->is_known &&
+           !run->is_refused && cancel_key_peer(&run->key) != own;
+}
+
+static void look_for_peer(struct cancel_run *run)
+{
+    run->question.id = cancel_key_peer(&run->key);
+    run->question.home = run->home->mailbox;
+    run->question.on_answer = on_peer_place;
+    mailbox_post(run->home->control.mailbox, &run->question.message,
+                 run->home->control.on_peer_wanted);
+}
+
 /* ---- asking the workers -------------------------------------------------------------
  */
 
@@ -245,7 +370,10 @@ static void on_home(struct message *message, void *receiver)
 
     (void)receiver;
     run->n_asked = 0;
-    tell_next_target(run);
+    if (is_for_peer(run))
+        look_for_peer(run);
+    else
+        tell_next_target(run);
 }
 
 static void ask(struct message *message, void *receiver)
@@ -296,15 +424,22 @@ void cancel_abandoned(struct client *client)
 
 bool cancel_make_key(struct client *client, struct cancel_key *key)
 {
-    uint8_t random[8];
+    unsigned peer_id = (unsigned)client->listener->config->main.peer_id;
 
-    if (RAND_bytes(random, sizeof random) != 1)
+    if (!cancel_key_make(key, peer_id, client->has_long_key))
         return false;
-    key->process_id = wire_read_u32(random) & INT32_MAX;
-    key->length = 4;
-    memcpy(key->secret, random + 4, 4);
     client->key = cancel_keys_add_own(client->worker->cancel_keys, key, client);
     return client->key != NULL;
+}
+
+/* A key of ours that peers have passed on is found as it was made. */
+static void recognize(struct cancel_run *run)
+{
+    unsigned own = (unsigned)run->listener->config->main.peer_id;
+
+    if (own != 0 && run->listener->settings->mode == MODE_POOL &&
+        cancel_key_peer(&run->key) == own)
+        cancel_key_renew(&run->key);
 }
 
 void cancel_begin(struct client *client, const struct startup_packet *packet)
@@ -320,6 +455,7 @@ void cancel_begin(struct client *client, const struct startup_packet *packet)
     run->listener = listener_hold(client->listener);
     run->peer = client->peer;
     startup_cancel_key(client->inbox->bytes + client->inbox->begin, packet, &run->key);
+    recognize(run);
     client->cancel = run;
     list_append(&run->home->cancel_runs, &run->in_home);
     client_enter(client, CLIENT_CANCELLING);

@@ -4,6 +4,9 @@
  * the session it means may be one whose key was hidden by TLS: then it goes to every
  * node on which the same client address has a session through the same listener.
  *
+ * A request to a pool whose key no worker knows is passed on to the process of [peers]
+ * that has made the key, as its layout says (pool/cancel_keys.h), but not for ever.
+ *
  * Thread: the client's worker, and by message all others.
  */
 #ifndef ROUTER_CANCEL_H

@@ -162,6 +162,7 @@ struct client {
     bool is_statement_pooled : 1; /* a transaction of several statements is refused */
     bool refuses_queries : 1;     /* the simple protocol: disable_pqexec */
     bool waits_for_place : 1;     /* while WAITING: max_client_conn or maxconn */
+    bool has_long_key : 1;        /* of a pool, and its protocol is 3.2 */
     bool has_asked_tls : 1;       /* of a pool: an SSLRequest was answered */
     bool has_asked_gss : 1;       /* likewise a GSSENCRequest */
 };

@@ -16,6 +16,7 @@
 #include "router/console/pages.h"
 #include "router/console/web.h"
 #include "router/door.h"
+#include "router/peers.h"
 #include "router/worker.h"
 
 /* Descriptors that are not sessions': of pages, probes, listening sockets, loops; and of
@@ -48,6 +49,7 @@ struct control {
     struct monitor *monitor;
     struct doors doors;
     struct admission admission;
+    struct peers *peers;
     struct pages *pages;
     struct desk *desk;
     struct worker **workers;
@@ -247,6 +249,13 @@ static void on_waiting(struct message *message, void *receiver)
     memory_free(news);
 }
 
+static void on_peer_wanted(struct message *message, void *receiver)
+{
+    struct control *control = receiver;
+
+    peers_answer(control->peers, CONTAINER_OF(message, struct peer_question, message));
+}
+
 /* ---- pages --------------------------------------------------------------------------
  */
 
@@ -416,6 +425,8 @@ static bool apply(struct control *control, struct config *config, struct text *e
     set_security(control, security);
     apply_main(control);
     desk_configure(control->desk);
+    if (!peers_configure(control->peers, config))
+        text_add(errors, "out of memory: not all peers are known\n");
     if (!monitor_configure(control->monitor, config))
         text_add(errors, "out of memory: nodes and checks are those of before\n");
     config_release(old);
@@ -628,6 +639,7 @@ static bool make_workers(struct control *control, struct config *config)
         .on_waiting = on_waiting,
         .on_console = on_console,
         .on_question = on_question,
+        .on_peer_wanted = on_peer_wanted,
     };
 
     unsigned n = (unsigned)config->main.workers;
@@ -674,6 +686,7 @@ static bool build(struct control *control, struct config *config)
     if (control->mailbox == NULL || control->tls == NULL || control->resolver == NULL ||
         !make_workers(control, config))
         return false;
+    control->peers = peers_new(control->resolver);
     control->monitor =
         monitor_new(control->loop, control->resolver, on_topology, control);
     control->pages = pages_new(control->loop, &control->doors, control->monitor,
@@ -684,7 +697,7 @@ static bool build(struct control *control, struct config *config)
     list_init(&control->waiting);
     ev_timer_init(&control->accept_pause, on_accept_pause_ended, 0., 0.);
     ev_timer_init(&control->files_look, on_files_look, FILES_EVERY_S, FILES_EVERY_S);
-    return control->monitor != NULL && control->pages != NULL && control->desk != NULL;
+    return control->peers != NULL && control->monitor != NULL && control->pages != NULL && control->desk != NULL;
 }
 
 /* Messages that were under way when the threads ended still own what they carry. */
@@ -707,6 +720,7 @@ static void tear_down(struct control *control)
     if (control->loop != NULL && control->doors.loop != NULL)
         doors_clear(&control->doors);
     monitor_free(control->monitor);
+    peers_free(control->peers);
     resolver_free(control->resolver);
     for (unsigned i = 0; i < control->n_workers; i++)
         worker_free(control->workers[i]);

@@ -450,6 +450,31 @@ void login_advance(struct client *client)
     }
 }
 
+/* ---- what we speak ------------------------------------------------------------------
+ */
+
+#define OPTIONS_MAX 64u
+
+/* The newest protocol that we know, and what the client has asked for that we do not. */
+static void negotiate(struct client *client, const struct startup_packet *packet)
+{
+    const char *options[OPTIONS_MAX], *name, *value;
+    uint32_t n_options = 0;
+    const uint8_t *at = NULL;
+    uint8_t bytes[STARTUP_BYTES_MAX];
+
+    client->has_long_key = packet->protocol >= STARTUP_PROTOCOL_3_2;
+    while (n_options < OPTIONS_MAX && startup_next_parameter(packet, &at, &name, &value))
+        if (strncmp(name, "_pq_.", 5) == 0)
+            options[n_options++] = name;
+    if (packet->protocol > STARTUP_PROTOCOL_3_2 || n_options > 0)
+        send_bytes(client, bytes,
+                   message_write_negotiation(packet->protocol > STARTUP_PROTOCOL_3_2
+                                                 ? STARTUP_PROTOCOL_3_2
+                                                 : packet->protocol,
+                                             options, n_options, bytes, sizeof bytes));
+}
+
 /* ---- begin --------------------------------------------------------------------------
  */
 
@@ -487,6 +512,9 @@ void login_begin(struct client *client)
     case TARGET_FOUND:
         client->parameters = target_parameters(&login->target, &packet, &client->peer,
                                                client->worker->pools.home.parameters);
+        negotiate(client, &packet);
+        if (client->state != CLIENT_AUTH)
+            break; /* memory was out */
         skip(client, packet.length);
         if (client->parameters != NULL)
             ask(client);

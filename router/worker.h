@@ -46,6 +46,7 @@ struct control_door {
     void (*on_waiting)(struct message *message, void *control);
     void (*on_console)(struct message *message, void *control);
     void (*on_question)(struct message *message, void *control);
+    void (*on_peer_wanted)(struct message *message, void *control);
 };
 
 /* What all workers' pools share. */

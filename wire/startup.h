@@ -79,6 +79,7 @@ void startup_cancel_key(const uint8_t *bytes, const struct startup_packet *packe
                         struct cancel_key *key);
 
 #define STARTUP_PROTOCOL_3_0 (3u << 16)
+#define STARTUP_PROTOCOL_3_2 (3u << 16 | 2)
 
 /* Writes a StartupMessage; `parameters` are name, value, name, value, ..., NULL. Returns
  * its length, 0 when it is longer than `size`. */

@@ -139,6 +139,67 @@ Test(cancel_keys, survive_each_allocation_failure)
     cr_expect_geq(fault_each_allocation(use_one, NULL), 2);
 }
 
+/* ---- keys of our own ----------------------------------------------------------------
+ */
+
+Test(cancel_keys, own_ones_have_the_peer_where_pgbouncer_has_it)
+{
+    static const unsigned ids[] = {1, 255, 256, 0x1234, 16383};
+
+    for (unsigned i = 0; i < 2 * COUNT_OF(ids); i++) {
+        struct cancel_key key = {0};
+
+        cr_assert(cancel_key_make(&key, ids[i / 2], i % 2 == 1));
+        cr_expect_eq(key.length, i % 2 == 1 ? 32 : 4);
+        cr_expect_eq(key.process_id >> 16 & 0xff, ids[i / 2] & 0xff);
+        cr_expect_eq(key.process_id >> 8 & 0xff, ids[i / 2] >> 8);
+        cr_expect_eq(key.process_id >> 31, 0);
+        cr_expect_eq(key.secret[3] & 3, 3);
+        cr_expect_eq(cancel_key_peer(&key), ids[i / 2]);
+    }
+}
+
+/* Each bit that may be random is both in some hundred keys. */
+Test(cancel_keys, own_ones_are_random_in_all_else)
+{
+    uint8_t seen_1[36] = {0}, seen_0[36] = {0};
+
+    for (unsigned i = 0; i < 300; i++) {
+        struct cancel_key key;
+        uint8_t bytes[36];
+
+        cr_assert(cancel_key_make(&key, 0, true));
+        wire_write_u32(bytes, key.process_id);
+        memcpy(bytes + 4, key.secret, 32);
+        for (unsigned at = 0; at < sizeof bytes; at++) {
+            seen_1[at] |= bytes[at];
+            seen_0[at] |= (uint8_t)~bytes[at];
+        }
+    }
+    cr_expect_eq(seen_1[0], 0x7f);
+    for (unsigned at = 0; at < sizeof seen_1; at++) {
+        cr_expect(at == 0 || seen_1[at] == 0xff);
+        cr_expect_eq(seen_0[at], 0xff);
+    }
+}
+
+Test(cancel_keys, are_passed_on_three_times)
+{
+    struct cancel_key key, made;
+
+    cr_assert(cancel_key_make(&made, 7, false));
+    key = made;
+    for (unsigned i = 0; i < 3; i++) {
+        cr_expect(cancel_key_spend(&key));
+        cr_expect_neq(memcmp(key.secret, made.secret, 4), 0);
+        cr_expect_eq(cancel_key_peer(&key), 7);
+    }
+    cr_expect_not(cancel_key_spend(&key));
+    cancel_key_renew(&key);
+    cr_expect_eq(memcmp(key.secret, made.secret, 4), 0);
+    cr_expect_eq(key.process_id, made.process_id);
+}
+
 /* ---- how often ----------------------------------------------------------------------
  */
 
