@@ -11,6 +11,9 @@
 #include "config/loading.h"
 #include "config/unit.h"
 
+/* Characters of scram_mock_secret. */
+#define MOCK_SECRET_LEAST 16
+
 /* ---- helpers ---- */
 
 static const struct node_config *find_node(const struct node_list *nodes,
@@ -64,8 +67,14 @@ static void check_required(struct loading *loading, const struct section *sectio
 static void check_main(struct loading *loading, const struct section *section)
 {
     const struct main_config *main = &loading->config->main;
+    size_t n_secret = strlen(main->scram_mock_secret);
     char least[UNIT_TEXT_MAX];
 
+    if (n_secret > 0 && n_secret < MOCK_SECRET_LEAST)
+        loading_error(loading, loading_place(section, SETTING_MAIN_scram_mock_secret),
+                      "scram_mock_secret can be guessed; expected %d random characters "
+                      "or more",
+                      MOCK_SECRET_LEAST);
     if (main->dns_min_ttl > main->dns_max_ttl &&
         !loading_is_bad(section, SETTING_MAIN_dns_min_ttl) &&
         !loading_is_bad(section, SETTING_MAIN_dns_max_ttl))

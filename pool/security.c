@@ -1,10 +1,12 @@
 #include "pool/security.h"
 
+#include <openssl/crypto.h>
 #include <string.h>
 
 #include "core/memory.h"
 
 #define ALPN "postgresql"
+#define MACHINE_ID_FILE "/etc/machine-id"
 
 /* ---- settings -----------------------------------------------------------------------
  */
@@ -102,6 +104,19 @@ static bool is_same_to_servers(const struct security *a, const struct security *
                                tls_context_settings(b->server_context)));
 }
 
+/* One of chance stays as long as the process. */
+static bool make_mock_key(struct security *security, const struct config *config,
+                          const struct security *before)
+{
+    security->mock_source =
+        mock_key_make(config->main.scram_mock_secret, MACHINE_ID_FILE,
+                      config->main.client_tls_key_file, security->mock_key);
+    if (security->mock_source == MOCK_KEY_OF_CHANCE && before != NULL &&
+        before->mock_source == MOCK_KEY_OF_CHANCE)
+        memcpy(security->mock_key, before->mock_key, sizeof security->mock_key);
+    return security->mock_source != MOCK_KEY_OF_NOTHING;
+}
+
 static bool fill(struct security *security, struct tls_registry *registry,
                  const struct config *config, struct text *errors)
 {
@@ -132,6 +147,11 @@ struct security *security_new(struct tls_registry *registry, const struct config
         return NULL;
     }
     security->references = 1;
+    if (!make_mock_key(security, config, before)) {
+        text_add(errors, "out of memory\n");
+        security_release(security);
+        return NULL;
+    }
     if (!fill(security, registry, config, errors)) {
         security_release(security);
         return NULL;
@@ -155,6 +175,7 @@ void security_release(struct security *security)
         return;
     tls_context_release(security->client_context);
     tls_context_release(security->server_context);
+    OPENSSL_cleanse(security->mock_key, sizeof security->mock_key);
     memory_free(security);
 }
 

@@ -1,5 +1,6 @@
 /* pool/security.h - whether and how connections are encrypted, on both sides, as
- * client_tls_* and server_tls_* say.
+ * client_tls_* and server_tls_* say; and the key of mock salts, which is made of secrets
+ * that stay over a restart (pool/mock_key.h).
  *
  * A snapshot: made by control at start, at a reload and when files have changed, given to
  * listeners and workers, and counted by those who hold it.
@@ -14,6 +15,7 @@
 #include "config/config.h"
 #include "core/list.h"
 #include "core/tls_registry.h"
+#include "pool/mock_key.h"
 
 struct security {
     atomic_uint references;
@@ -24,6 +26,8 @@ struct security {
     enum sslmode to_servers;
     struct tls_context *client_context; /* held; NULL: SSLMODE_DISABLE */
     struct tls_context *server_context; /* the same */
+    uint8_t mock_key[MOCK_KEY_BYTES];   /* of salts for users without a SCRAM secret */
+    enum mock_key_source mock_source;
 };
 
 /* What `config` says, with the files as the registry has them. `before` is what it

@@ -149,7 +149,7 @@ static void on_stretched(struct deferred *deferred)
 static bool prepare_scram(struct client *client)
 {
     struct client_login *login = client->proof;
-    const struct worker *worker = client->worker;
+    const struct security *security = client->listener->security;
     const char *user = login->target.user;
     struct secret mock;
 
@@ -157,7 +157,7 @@ static bool prepare_scram(struct client *client)
         login->verifier = login->secret.scram;
         return true;
     }
-    if (!secret_mock(worker->shared->mock_key, sizeof worker->shared->mock_key, user,
+    if (!secret_mock(security->mock_key, sizeof security->mock_key, user,
                      (uint32_t)login->target.config->main.scram_iterations, &mock))
         return false;
     login->verifier = mock.scram;

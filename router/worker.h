@@ -54,8 +54,7 @@ struct worker_pools {
     struct ledger *ledger;
     struct accounts *accounts;
     struct statement_texts *texts;
-    struct pools **all;   /* by worker */
-    uint8_t mock_key[32]; /* of secrets for users who do not exist */
+    struct pools **all; /* by worker */
 };
 
 /* False when memory is out; to be closed in any case. */

@@ -180,6 +180,29 @@ def test_the_salt_of_an_unknown_user_tells_nothing(pool, secrets):
     assert (len(known[0]), known[1]) == (len(unknown[0]), unknown[1])
 
 
+def test_the_salt_of_an_unknown_user_outlives_a_restart(pool, secrets):
+    """As that of a known one does; also when other users have come and gone."""
+    r = pool(secrets={"app": secrets["scram"]})
+    before = [scram_first(r, user) for user in ("app", "nobody")]
+    r.stop()
+    again = pool(secrets={"app": secrets["scram"], "another": secrets["plain"]})
+    assert [scram_first(again, user) for user in ("app", "nobody")] == before
+
+
+def test_scram_mock_secret(pool, secrets):
+    """Processes with the same have the same salts; a reload applies another."""
+    def start(**main):
+        return pool(main=main, secrets={"app": secrets["scram"]})
+
+    one, other = (start(scram_mock_secret="of several machines") for _ in range(2))
+    plain = start()
+    assert scram_first(one, "nobody") == scram_first(other, "nobody") != scram_first(plain, "nobody")
+    assert scram_first(one, "app") == scram_first(plain, "app")
+    plain.sections["pgrouter"]["scram_mock_secret"] = "of several machines"
+    plain.reload()
+    assert scram_first(plain, "nobody") == scram_first(one, "nobody")
+
+
 def test_trust_knows_the_users_of_auth_file_only(pool, secrets):
     r = pool(main={"auth_type": "trust"}, secrets={"app": secrets["plain"]})
     assert asked_for(r) == "ok"

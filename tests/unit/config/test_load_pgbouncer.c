@@ -384,9 +384,6 @@ Test(load_pgbouncer, notes_what_is_given_without_effect)
         "workers\n"
         "t.ini:7: auth_user is without effect: users come from auth_file alone in this "
         "version\n"
-        "t.ini:9: host is without effect: cancel requests are not passed on to peers by "
-        "this "
-        "version\n"
         "t.ini:9: pool_size is without effect: each request has a connection of its own, "
         "as many as there are requests\n");
     config_release(config);

@@ -271,3 +271,40 @@ Test(rules, say_who_has_the_address)
 
     expect_each(examples, COUNT_OF(examples));
 }
+
+Test(rules, want_proxies_to_be_named)
+{
+    const struct example examples[] = {
+        {CLUSTER LISTENER "proxy_protocol = on\n",
+         "t.ini:5: proxy_protocol = on lets proxies say whose connection it is; expected "
+         "their addresses in proxy_protocol_from\n"},
+        {CLUSTER LISTENER "proxy_protocol = on\nproxy_protocol_from =\n",
+         "t.ini:5: proxy_protocol = on lets proxies say whose connection it is; expected "
+         "their addresses in proxy_protocol_from\n"},
+        {CLUSTER LISTENER "proxy_protocol_from = 10.0.0.0/8\n",
+         "t.ini:5: proxy_protocol_from has no meaning without PROXY headers; expected "
+         "proxy_protocol = on beside it\n"},
+        {CLUSTER LISTENER "proxy_protocol = on\nproxy_protocol_from = 10.0.0.0/33\n",
+         "t.ini:6: proxy_protocol_from: entry 1 '10.0.0.0/33': expected an address, a "
+         "network as 10.0.0.0/8 or fd00::/8, or unix\n"},
+        {CLUSTER LISTENER
+         "proxy_protocol = on\nproxy_protocol_from = ::1, 10.0.0.0/8, unix\n",
+         ""},
+        {CLUSTER LISTENER "proxy_protocol = off\nproxy_protocol_from =\n", ""},
+    };
+
+    expect_each(examples, COUNT_OF(examples));
+}
+
+Test(rules, want_a_secret_that_cannot_be_guessed)
+{
+    const struct example examples[] = {
+        {POOL "scram_mock_secret = 0123456789abcde\n" DATABASE,
+         "t.ini:4: scram_mock_secret can be guessed; expected 16 random characters or "
+         "more\n"},
+        {POOL "scram_mock_secret = 0123456789abcdef\n" DATABASE, ""},
+        {POOL "scram_mock_secret =\n" DATABASE, ""},
+    };
+
+    expect_each(examples, COUNT_OF(examples));
+}
