@@ -56,6 +56,11 @@ enum sslmode {
     SSLMODE_VERIFY_CA,
     SSLMODE_VERIFY_FULL
 };
+enum sslnegotiation {
+    SSLNEGOTIATION_POSTGRES,
+    SSLNEGOTIATION_DIRECT,
+    SSLNEGOTIATION_DEFAULT /* own_sslnegotiation only, and not in what was loaded */
+};
 enum load_balance_hosts { LOAD_BALANCE_HOSTS_ROUND_ROBIN, LOAD_BALANCE_HOSTS_DISABLE };
 
 /* A number of a database, user or peer that is not its own: config_own(). */
@@ -114,6 +119,8 @@ struct network_list {
 #define C_auth_type enum auth_type
 #define C_own_auth_type enum auth_type
 #define C_sslmode enum sslmode
+#define C_sslnegotiation enum sslnegotiation
+#define C_own_sslnegotiation enum sslnegotiation
 #define C_load_balance_hosts enum load_balance_hosts
 
 #define AS_FIELD(type, name, ...) C_##type name;

@@ -154,6 +154,29 @@ static void check_tls(struct loading *loading)
                       "vouch for clients; expected client_tls_ca_file = FILE");
 }
 
+/* What a cluster does not say for itself is what [pgrouter] says. As libpq: who begins
+ * with TLS must not mean to go on without. */
+static void settle_negotiation(struct loading *loading)
+{
+    struct config *config = loading->config;
+    const struct section *main = loading->sections.items[LOADING_MAIN];
+    bool is_weak = config->main.server_tls_sslmode < SSLMODE_REQUIRE;
+    bool is_direct = config->main.server_tls_sslnegotiation == SSLNEGOTIATION_DIRECT;
+
+    for (size_t i = 0; i < config->n_clusters; i++) {
+        if (config->clusters[i].sslnegotiation == SSLNEGOTIATION_DEFAULT)
+            config->clusters[i].sslnegotiation = config->main.server_tls_sslnegotiation;
+        else
+            is_direct =
+                is_direct || config->clusters[i].sslnegotiation == SSLNEGOTIATION_DIRECT;
+    }
+    if (is_direct && is_weak && !loading_is_bad(main, SETTING_MAIN_server_tls_sslmode))
+        loading_error(loading, loading_place(main, SETTING_MAIN_server_tls_sslmode),
+                      "sslnegotiation = direct leaves servers no choice; expected "
+                      "server_tls_sslmode = require, verify-ca or verify-full in "
+                      "[pgrouter]");
+}
+
 /* ---- listeners ---- */
 
 static void refuse(struct loading *loading, const struct section *section,
@@ -202,4 +225,5 @@ void pool_rules_check(struct loading *loading)
     check_way_in(loading);
     check_main_auth_type(loading);
     check_tls(loading);
+    settle_negotiation(loading);
 }

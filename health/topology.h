@@ -50,6 +50,7 @@ struct topology_node {
     bool is_replica_for_all; /* Patroni's /replica would say 200: running, not
                                 noloadbalance */
     bool is_draining;        /* named in `drain` */
+    bool begins_with_tls;    /* sslnegotiation = direct: for our own connections */
     bool serves_any_role;    /* check = tcp: nobody knows its role */
     uint32_t uris_ok;        /* bit i: the cluster's check_uris[i] answered 200 */
     uint32_t timeline;       /* 0 = not known */

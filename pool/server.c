@@ -90,7 +90,8 @@ static void begin_tls(struct server *server)
 {
     const struct tls_start how = {.context = server->security->server_context,
                                   .host = server->node->host,
-                                  .memory = server->memory};
+                                  .memory = server->memory,
+                                  .needs_alpn = server->node->begins_with_tls};
 
     enter(server, SERVER_SECURING);
     server->stream.events = &connecting_events;
@@ -165,7 +166,10 @@ static void on_open(struct stream *stream)
 {
     struct server *server = stream->owner;
 
-    if (server->state == SERVER_CONNECTING && wants_tls(server))
+    if (server->state == SERVER_CONNECTING && wants_tls(server) &&
+        server->node->begins_with_tls)
+        begin_tls(server);
+    else if (server->state == SERVER_CONNECTING && wants_tls(server))
         ask_for_tls(server);
     else
         finish(server);

@@ -2,9 +2,10 @@
  *
  *        .--------------------------.
  *   CONNECTING --> ASKING --> SECURING --> OPEN --> CLOSING      (from each)
+ *        '---------------------^
  *
  *   CONNECTING  to one of the node's addresses
- *   ASKING      the node whether it speaks TLS
+ *   ASKING      the node whether it speaks TLS; not with sslnegotiation = direct
  *   SECURING    the TLS handshake
  *
  * A server tries the addresses of its node in turn and counts among the node's sessions
@@ -24,7 +25,7 @@
 
 #define SERVER_STATES(X, TO) \
     /* state      may become                   */ \
-    X(CONNECTING, TO(ASKING) | TO(OPEN) | TO(CLOSING)) \
+    X(CONNECTING, TO(ASKING) | TO(SECURING) | TO(OPEN) | TO(CLOSING)) \
     X(ASKING, TO(CONNECTING) | TO(SECURING) | TO(OPEN) | TO(CLOSING)) \
     X(SECURING, TO(CONNECTING) | TO(OPEN) | TO(CLOSING)) \
     X(OPEN, TO(CLOSING)) \

@@ -31,6 +31,7 @@ BECOMES = {
     ('database', 'pool_mode'): 'config_pool_mode',
     ('user', 'pool_mode'): 'config_pool_mode',
     ('main', 'follow_hosts'): 'follows_host',
+    ('main', 'server_tls_sslnegotiation'): 'sslnegotiation',
     ('cluster', 'aliases'): 'follows_host',
 }
 

@@ -455,6 +455,25 @@ def over_tls(identity, seen):
     return script
 
 
+def over_direct_tls(identity, seen, alpn="postgresql"):
+    """The same as PostgreSQL 17: TLS begins at once. Who asks for it first is sent away."""
+    context = server_context(identity)
+    if alpn is not None:
+        context.set_alpn_protocols([alpn])
+
+    def script(connection):
+        first = connection.socket.recv(1, socket.MSG_PEEK)
+        if first == b"":  # a check
+            return
+        if first != b"\x16":
+            seen.append("asked")
+            return
+        connection.socket = context.wrap_socket(connection.socket, server_side=True)
+        seen.append(connection.socket.selected_alpn_protocol())
+        friendly(connection)
+    return script
+
+
 def of_fake(pool, server, **main):
     return pool(main={"auth_type": "trust", "server_login_retry": "200ms", **main}, secrets={"app": ""},
                 databases={"app": f"host={server.address} port={server.port}"})
@@ -881,3 +900,62 @@ def test_pgbench_over_tls_both_ways(cluster, pool, authority, folder, protocol, 
     assert said.returncode == 0, said.stderr
     assert "number of failed transactions: 0" in said.stdout
     assert "processed: 400/400" in said.stdout
+
+
+# Direct TLS with servers
+
+
+DIRECT = {"server_tls_sslnegotiation": "direct", "server_tls_sslmode": "require"}
+
+
+def test_server_tls_sslnegotiation(pool, authority):
+    """TLS begins without a question, with ALPN; requests to cancel likewise."""
+    seen = []
+    with FakePostgres(over_direct_tls(authority.issue("fake", ["127.0.0.1"]), seen)) as server:
+        r = of_fake(pool, server, **DIRECT, server_tls_ca_file=authority.certificate)
+        for sslmode in ("require", "verify-ca", "verify-full"):
+            r.sections["pgrouter"]["server_tls_sslmode"] = sslmode
+            r.reload()
+            assert serves_fake(r)
+        assert set(seen) == {"postgresql"}
+        with join(r) as client:
+            assert one(client, "select") == "fake"
+            client.cancel()
+            assert process.wait_until(lambda: server.cancels, 5)
+        assert set(seen) == {"postgresql"}
+        r.stop()
+        r = of_fake(pool, server, server_tls_sslmode="require", query_wait_timeout="2s")
+        refusal(r)
+        assert "asked" in seen
+        r.stop()
+
+
+@pytest.mark.parametrize("alpn", [None, "http/1.1"])
+def test_a_server_that_does_not_agree_on_the_protocol_is_not_spoken_to(pool, authority, alpn):
+    """Else what is meant for PostgreSQL might be taken by another kind of server."""
+    seen = []
+    with FakePostgres(over_direct_tls(authority.issue("fake", ["127.0.0.1"]), seen, alpn)) as server:
+        r = of_fake(pool, server, **DIRECT)
+        assert "ALPN" in refusal(r)
+        r.stop()
+
+
+def test_a_server_that_does_not_know_direct_tls(cluster, pool):
+    """As PostgreSQL before 17: it takes the ClientHello for a packet, and closes."""
+    r = pool(main={**DIRECT, "query_wait_timeout": "2s"})
+    assert "server" in refusal(r)
+    r.log.wait("server lost")
+
+
+def test_sslnegotiation_of_a_cluster(cluster, pool, authority):
+    """It goes before the general one."""
+    seen = []
+    with FakePostgres(over_direct_tls(authority.issue("fake", ["127.0.0.1"]), seen)) as server:
+        r = pool(main={"auth_type": "trust", "server_tls_sslmode": "require"},
+                 databases={"app": "cluster=main", "new": "cluster=seventeen"},
+                 more={"cluster seventeen": {"nodes": f"a=127.0.0.1:{server.port}", "check": "tcp",
+                                             "sslnegotiation": "direct"}})
+        with join(r, database="new") as client:
+            assert one(client, "select") == "fake"
+        assert seen == ["postgresql"] and still_serves(r)
+        r.stop()

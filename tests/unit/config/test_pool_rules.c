@@ -155,3 +155,39 @@ Test(pool_rules, want_files_for_tls)
 
     expect_each(examples, COUNT_OF(examples));
 }
+
+Test(pool_rules, want_direct_tls_to_be_tls)
+{
+    const struct example examples[] = {
+        {POOL
+         "server_tls_sslmode = prefer\nserver_tls_sslnegotiation = direct\n" DATABASE,
+         "t.ini:4: sslnegotiation = direct leaves servers no choice; expected "
+         "server_tls_sslmode = require, verify-ca or verify-full in [pgrouter]\n"},
+        {POOL DATABASE CLUSTER "sslnegotiation = direct\n",
+         "t.ini:1: sslnegotiation = direct leaves servers no choice; expected "
+         "server_tls_sslmode = require, verify-ca or verify-full in [pgrouter]\n"},
+        {POOL
+         "server_tls_sslmode = require\nserver_tls_sslnegotiation = direct\n" DATABASE,
+         ""},
+        {POOL "server_tls_sslmode = verify-full\n" DATABASE CLUSTER
+              "sslnegotiation = direct\n",
+         ""},
+        {POOL DATABASE CLUSTER "sslnegotiation = postgres\n", ""},
+    };
+
+    expect_each(examples, COUNT_OF(examples));
+}
+
+Test(pool_rules, give_clusters_the_negotiation_of_all)
+{
+    struct config *config = loaded(
+        POOL "server_tls_sslmode = require\nserver_tls_sslnegotiation = direct\n" DATABASE
+             "a = cluster=main\nb = cluster=two\n" CLUSTER "sslnegotiation = postgres\n"
+             "[cluster two]\nnodes = x:1:2\n");
+
+    cr_assert_eq(config->n_clusters, 3);
+    cr_expect_eq(config_cluster(config, "main")->sslnegotiation, SSLNEGOTIATION_POSTGRES);
+    cr_expect_eq(config_cluster(config, "two")->sslnegotiation, SSLNEGOTIATION_DIRECT);
+    cr_expect_eq(config_database(config, "*")->to->sslnegotiation, SSLNEGOTIATION_DIRECT);
+    config_release(config);
+}

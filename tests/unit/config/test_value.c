@@ -244,6 +244,8 @@ Test(value, compares_and_clears_every_type)
         {VALUE_auth_type, "trust", "md5"},
         {VALUE_own_auth_type, "default", "trust"},
         {VALUE_sslmode, "disable", "require"},
+        {VALUE_sslnegotiation, "postgres", "direct"},
+        {VALUE_own_sslnegotiation, "default", "direct"},
         {VALUE_load_balance_hosts, "round-robin", "disable"},
     };
 

@@ -251,6 +251,25 @@ Test(server, asks_the_node_for_tls_unless_it_is_disabled)
     cr_expect_eq(peers[0].n_heard, 0);
 }
 
+Test(server, begins_with_tls_where_the_node_wants_no_question)
+{
+    struct security *security = security_of(SSLMODE_REQUIRE);
+
+    node->begins_with_tls = true;
+    give_addresses(1);
+    peers[0].window = SCRIPT_ALL;
+    script_opens(&peers[0]);
+    open_server(1000);
+    server_secure(told.server, security, NULL);
+    security_release(security);
+    turn(loop, 5);
+    cr_expect_eq(told.server->state, SERVER_SECURING);
+    cr_assert_geq(peers[0].n_heard, 6);
+    cr_expect_eq(peers[0].heard[0], 0x16, "a handshake");
+    cr_expect_eq(peers[0].heard[5], 1, "a ClientHello");
+    cr_expect(deadline_is_armed(&told.server->deadline));
+}
+
 Test(server, goes_on_without_tls_where_the_node_has_none_and_that_is_allowed)
 {
     ask_for_tls(SSLMODE_PREFER, "N", 1);
