@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/ident_file.h"
 #include "config/setting.h"
 #include "config/users_file.h"
 #include "core/memory.h"
@@ -29,6 +30,7 @@ void config_release(struct config *config)
     SECTION_ARRAYS(X)
 #undef X
     users_file_clear(&config->secrets);
+    ident_file_free(config->ident);
     memory_free(config->notes);
     memory_free(config);
 }
@@ -48,6 +50,15 @@ const struct listener_config *config_listener(const struct config *config,
         if (strcmp(config->listeners[i].name, name) == 0)
             return &config->listeners[i];
     return NULL;
+}
+
+bool config_allows_certificate(const struct config *config, const char *name,
+                               const char *user)
+{
+    const char *map = config->main.auth_ident_map;
+
+    return *map == '\0' ? strcmp(name, user) == 0
+                        : ident_file_allows(config->ident, map, name, user);
 }
 
 /* Of structs that begin with their name. */

@@ -184,6 +184,7 @@ struct user_secret {
     char *name;
     char *secret; /* a password, its MD5 or SCRAM form, or "" */
 };
+struct ident_file;
 struct user_secrets {
     struct user_secret *items; /* sorted by name, each once */
     size_t n;
@@ -203,6 +204,7 @@ struct config {
     size_t n_users;
     struct peer_config *peers; /* sorted by name */
     size_t n_peers;
+    struct ident_file *ident;    /* what auth_ident_file held then; NULL: nothing */
     struct user_secrets secrets; /* what auth_file held when the config was loaded */
     /* "FILE:LINE: what was given without effect, and why", one per line, "" = nothing: to
      * be logged, and printed by --test. */
@@ -245,6 +247,11 @@ const struct user_config *config_user(const struct config *config, const char *n
 const struct peer_config *config_peer(const struct config *config, unsigned id);
 /* What auth_file has as the user's secret; NULL = the user is not in it. */
 const char *config_secret(const struct config *config, const char *user);
+
+/* Whether a certificate in this name may log in as the user: by auth_ident_map, or, where
+ * there is none, because it is the same name. */
+bool config_allows_certificate(const struct config *config, const char *name,
+                               const char *user);
 
 /* `own`, or what holds for all when it is CONFIG_DEFAULT. */
 static inline int64_t config_own(int64_t own, int64_t general)

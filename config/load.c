@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "config/environment.h"
+#include "config/ident_file.h"
 #include "config/loading.h"
 #include "config/spelling.h"
 #include "config/users_file.h"
@@ -240,6 +241,34 @@ static void read_users_file(struct loading *loading)
     }
 }
 
+static void read_ident_file(struct loading *loading)
+{
+    const struct section *section = loading->sections.items[LOADING_MAIN];
+    const struct main_config *main = &loading->config->main;
+    const char *path = main->auth_ident_file, *map = main->auth_ident_map;
+    const char *why;
+
+    if (!loading->reads_files || *path == '\0')
+        return;
+    switch (ident_file_load(path, &loading->config->ident, loading->errors, &why)) {
+    case IDENT_FILE_OK:
+        if (*map != '\0' && !ident_file_has(loading->config->ident, map))
+            loading_error(loading, loading_place(section, SETTING_MAIN_auth_ident_map),
+                          "auth_ident_map: '%.80s' is not a map of %.300s", map, path);
+        break;
+    case IDENT_FILE_UNREADABLE:
+        loading_error(loading, loading_place(section, SETTING_MAIN_auth_ident_file),
+                      "auth_ident_file: '%.300s' cannot be read: %s", path, why);
+        break;
+    case IDENT_FILE_BAD:
+        loading->has_errors = true;
+        break;
+    case IDENT_FILE_NO_MEMORY:
+        loading->out_of_memory = true;
+        break;
+    }
+}
+
 /* ---- notes ---- */
 
 static void note(const struct section_list *list, struct text *notes)
@@ -293,6 +322,8 @@ static void check(struct loading *loading)
         rules_check(loading);
     if (!loading->out_of_memory)
         read_users_file(loading);
+    if (!loading->out_of_memory)
+        read_ident_file(loading);
     if (!loading->out_of_memory)
         make_notes(loading);
     if (!loading->out_of_memory)

@@ -141,6 +141,10 @@ static void check_tls(struct loading *loading)
     const struct section *section = loading->sections.items[LOADING_MAIN];
     struct place place = loading_place(section, SETTING_MAIN_client_tls_sslmode);
 
+    if (*main->auth_ident_map != '\0' && *main->auth_ident_file == '\0')
+        loading_error(loading, loading_place(section, SETTING_MAIN_auth_ident_map),
+                      "auth_ident_map names a map of a file; expected auth_ident_file = "
+                      "FILE");
     if (main->client_tls_sslmode == SSLMODE_DISABLE)
         return;
     if (*main->client_tls_key_file == '\0' || *main->client_tls_cert_file == '\0')

@@ -200,7 +200,8 @@ static void begin_plain(struct client *client)
     send_bytes(client, bytes, auth_write_request(AUTH_CLEARTEXT, bytes));
 }
 
-/* Its common name is the user's; that somebody vouches for it was seen in the handshake.
+/* Its common name is the user's, or mapped to it; that somebody vouches for it was seen
+ * in the handshake.
  */
 static bool is_shown_by_certificate(const struct client *client)
 {
@@ -214,7 +215,7 @@ static bool is_shown_by_certificate(const struct client *client)
         return false;
     certificate = stream_tls_peer_certificate(&client->stream);
     return certificate != NULL && tls_common_name(certificate, name, sizeof name) &&
-           strcmp(name, user) == 0;
+           config_allows_certificate(client->listener->config, name, user);
 }
 
 static void check_certificate(struct client *client)

@@ -158,6 +158,40 @@ def test_auth_type_cert(cluster, pool, authority):
     assert "certificate authentication failed" in refusal(r, user="nobody", database="app", **way)
 
 
+def test_auth_ident_map(pool, authority, folder):
+    """Whose certificate may log in as whom; a reload reads the file again."""
+    path = os.path.join(folder, "ident.conf")
+
+    def write(text):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    write("# maps\nother  ann  postgres\nours  ann  app\nours  /^(.*)@example\\.com$  \\1\n")
+    r = pool(main=for_clients(authority, "verify-full", client_tls_ca_file=authority.certificate,
+                              auth_type="cert", auth_ident_file=path, auth_ident_map="ours"))
+
+    def may(name, user):
+        key, certificate = authority.issue(name, ["x"])
+        way = {"sslmode": "require", "sslcert": certificate, "sslkey": key, "user": user, "database": "app"}
+        try:
+            with join(r, **way) as client:
+                return one(client, "select current_user") == user
+        except psycopg.OperationalError as error:
+            assert "certificate authentication failed" in str(error)
+            return False
+
+    assert may("ann", "app") and not may("ann", "postgres") and not may("app", "app")
+    assert may("app@example.com", "app") and may("postgres@example.com", "postgres")
+    assert not may("postgres@example.com", "app") and not may("app@example.com.net", "app")
+    assert not may("nobody@example.com", "nobody"), "users stand in auth_file"
+    write("ours app app\n")
+    r.reload()
+    assert may("app", "app") and not may("ann", "app")
+    write("ours app\n")
+    r.reload("configuration not reloaded, the old one goes on")
+    assert may("app", "app")
+
+
 def test_a_unix_socket_needs_no_tls(cluster, pool, authority, folder):
     path = os.path.join(folder, ".s.PGSQL.6432")
     os.chmod(folder, 0o777)
