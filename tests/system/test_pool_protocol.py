@@ -477,7 +477,8 @@ def test_what_answers_nothing_ends_the_server(liar, mode):
                 if apart:
                     said.server.send(lie)
                 if what == "half a message":
-                    said.server.send(b"\0")
+                    with contextlib.suppress(OSError):  # its first byte has given it away
+                        said.server.send(b"\0")
                 assert process.wait_until(lambda n=n_ends: said.ends > n, 10), what
                 if mode == "transaction":
                     assert value_of(client.ask("second")) == "second", what

@@ -487,14 +487,19 @@ def reload(traffic, chance):
     r.reload()
 
 
-def kill_all_servers(traffic, _chance):
-    killed = {row["remote_pid"] for row in show(traffic.router, "SERVERS")}
+def pids_of_servers(router):
+    """Of those that have logged in."""
+    return {row["remote_pid"] for row in show(router, "SERVERS")} - {0, None}
+
+
+def kill_all_servers(traffic):
+    killed = pids_of_servers(traffic.router)
     for node in traffic.cluster.nodes:
         pids = ", ".join(str(pid) for pid in killed)
         node.sql(f"select pg_terminate_backend(pid) from pg_stat_activity where pid in ({pids or 0}) "
                  "and backend_type = 'client backend'")
-    assert process.wait_until(
-        lambda: not killed & {row["remote_pid"] for row in show(traffic.router, "SERVERS")}, 20)
+    assert process.wait_until(lambda: not killed & pids_of_servers(traffic.router), 20), [
+        row for row in show(traffic.router, "SERVERS") if row["remote_pid"] in killed]
 
 
 def show(router, what):
@@ -579,7 +584,7 @@ def test_random_traffic_over_pools(cluster, pool, table, tmp_path):
             reload(traffic, chance)
             if chance.random() < 0.15:
                 with traffic.change():
-                    kill_all_servers(traffic, chance)
+                    kill_all_servers(traffic)
                 traffic.n_done["kill_all_servers"] += 1
     acts = {act.__name__ for act in WITH_SESSION + LAST_OF_SESSION + WITHOUT}
     assert acts | {"cancelled"} <= set(traffic.n_done)
