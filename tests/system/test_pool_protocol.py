@@ -419,7 +419,8 @@ def liar(pool):
             said.router = pool(
                 main={**ONE_SERVER, "auth_type": "trust", "server_login_retry": "100ms",
                       "server_tls_sslmode": "disable", **main},
-                databases={"app": f"host={fake.address} port={fake.port} password=secret", "real": "cluster=main dbname=app"})
+                databases={"app": f"host={fake.address} port={fake.port} password=secret",
+                           "real": "cluster=main dbname=app"})
             return said
 
         yield start
