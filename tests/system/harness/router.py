@@ -322,7 +322,8 @@ class Router:
                           in self.sections.items() if section.startswith("cluster "))
             said[:] = [f"{clients.count(CLOSE_WAIT)} clients that have left, {len(servers)} servers "
                        f"for {n_open} clients, {forgotten} dead sockets"]
-            if any(keys.get("mode") == "pool" for keys in self.sections.values()):
+            if "pgbouncer" in self.sections or \
+                    any(keys.get("mode") == "pool" for keys in self.sections.values()):
                 n_nodes += servers.count(ESTABLISHED)  # a pool's servers wait for the next client
             return (CLOSE_WAIT not in clients and forgotten == 0 and
                     len(servers) <= n_open + n_nodes)  # a probe may be under way on each node
