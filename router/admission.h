@@ -33,24 +33,31 @@ struct gate {
     atomic_uint n_waiting;
 };
 
+/* There is one for each client, and most are idle: what is not needed at the same time
+ * shares its place. */
 struct ticket {
-    struct message arrival;   /* to the worker: here is a client */
-    struct message admission; /* to the worker: it has a place now; back if it is gone */
-    struct message end;       /* to control: the client is gone */
-    struct link in_line;
+    union {
+        struct message arrival; /* to the worker: here is a client */
+        struct message end;     /* then, to control: the client is gone */
+    };
+    union {
+        struct link in_line;      /* until it is admitted */
+        struct message admission; /* then, to the worker: it has a place now; back if it
+                                     is gone */
+        struct message console;   /* then, to control: it commands us, and does not count
+                                     as one whom a shutdown waits for */
+    };
     struct gate *gate;
     struct listener *listener; /* held by the ticket until the worker takes it over */
+    const char *full;          /* the setting that had no place for it when it came */
     unsigned worker;
     int fd;
     struct address peer;
-    const char *full; /* the setting that had no place for it when it came */
     bool is_admitted;
     /* The worker's. */
-    struct client *client; /* NULL once it is gone */
     bool knows_admission;
-    bool is_console;        /* before `console` is sent */
-    struct message console; /* to control: it commands us, and does not count as one whom
-                               a shutdown waits for */
+    bool is_console;       /* before `console` is sent */
+    struct client *client; /* NULL once it is gone */
 };
 
 struct admission {

@@ -245,7 +245,7 @@ static void log_refusal(struct client *client, const char *address, const char *
     char proxy[ADDRESS_TEXT_MAX];
     uint32_t missed;
 
-    if (client->listener->settings->mode == MODE_POOL && *fact->sqlstate != '\0' &&
+    if (client_is_pooled(client) && *fact->sqlstate != '\0' &&
         !client->worker->config->main.log_pooler_errors)
         return;
     if (!log_limit_allows(client->worker->control.refusals_logged,

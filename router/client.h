@@ -109,52 +109,59 @@ struct cancel_run;
 struct client_login;
 struct console;
 
+/* Thousands of them are idle: what is not needed at the same time shares its place. */
 struct client {
     struct stream stream;
-    struct relay relay;
     struct worker *worker;
     struct listener *listener; /* held */
     struct ticket *ticket;
     struct server *server;
-    struct login *login;              /* while NEGOTIATING and LOGIN */
-    struct cancel_run *cancel;        /* while CANCELLING */
-    struct cancel_entry *key;         /* what a cancel request for this session shows */
-    struct client_login *proof;       /* while AUTH */
-    struct pool *pool;                /* of a client that has logged in to one */
-    struct guest *guest;              /* likewise: its user, among those of the pool */
-    struct console *console;          /* while CONSOLE */
-    struct need *need;                /* while QUEUED */
-    struct pooled *lease;             /* while LEASED */
-    struct parameter_set *parameters; /* held; of its session */
-    struct parameter_set *initial;    /* held; what its session began with */
-    struct client_count *counted[2];  /* among those of its database, and of its user */
-    struct statement_names names;     /* of its prepared statements */
-    struct collected *collected;      /* a message that must be passed in one piece */
-    uint32_t n_left;                  /* of a message's body that is passing */
-    struct tally *tally;  /* of the listener and node, while there is a server */
+    struct login *login;        /* while NEGOTIATING and LOGIN */
+    struct cancel_run *cancel;  /* while CANCELLING */
+    struct cancel_entry *key;   /* what a cancel request for this session shows */
+    struct client_login *proof; /* while AUTH */
+    struct console *console;    /* while CONSOLE */
+    struct pool *pool;          /* of a client that has logged in to one */
+    struct need *need;          /* while QUEUED */
+    struct pooled *lease;       /* while LEASED */
+    struct tally *tally;        /* of the listener and node, while there is a server */
     struct buffer *inbox; /* received and not passed on yet: at most two in a chain */
     struct link in_worker;
     struct link in_line; /* of the worker's, while WAITING */
     struct deadline deadline;
     struct deferred end;
-    struct address peer; /* as the PROXY header has it, if one does */
-    uint64_t id;         /* of the process's clients; grows in the worker's */
-    enum client_state state;
-    enum close_reason reason; /* CLOSE_NONE until it is known */
-    enum startup_kind first;  /* the packet that is being served */
+    uint64_t id;              /* of the process's clients; grows in the worker's */
     uint64_t tried;           /* nodes, as in route_request */
     uint64_t tried_in;        /* generation of the topology that `tried` speaks of */
     uint64_t reconsidered_in; /* generation of the topology that it was judged by last */
     uint64_t accepted_at_ms;
-    uint64_t idle_timeout_ms; /* of a pool's client; 0 = none */
-    uint64_t wait_until_ms;   /* end of the present wait for a node */
-    uint64_t connecting_at_ns;
-    uint64_t asked_at_ns;       /* when a pool's client has last sent something */
-    uint64_t began_at_ms;       /* when bytes began to pass; 0 = not yet */
-    uint64_t looked_at_ns;      /* when session_look() was last here */
-    uint32_t login_spent_ms;    /* of client_login_timeout, before it waited for a node */
-    uint64_t n_bytes[2];        /* from the client, from the server */
-    uint64_t n_counted[2];      /* of those, what is in the tallies */
+    uint64_t wait_until_ms; /* end of the present wait for a node */
+    uint64_t began_at_ms;   /* when bytes began to pass; 0 = not yet */
+    uint64_t n_bytes[2];    /* from the client, from the server */
+    union {
+        struct { /* of a listener with mode = tcp */
+            struct relay relay;
+            uint64_t connecting_at_ns;
+            uint64_t looked_at_ns; /* when session_look() was last here */
+            uint64_t n_counted[2]; /* of n_bytes, what is in the tallies */
+        };
+        struct {                 /* of a listener with mode = pool */
+            struct guest *guest; /* while there is a pool: its user, among those there */
+            struct parameter_set *parameters; /* held; of its session */
+            struct parameter_set *initial;    /* held; what its session began with */
+            struct client_count *counted[2];  /* among those of its database and user */
+            struct statement_names names;     /* of its prepared statements */
+            struct collected *collected;      /* a message that must be passed in whole */
+            uint64_t idle_timeout_ms;         /* 0 = none */
+            uint64_t asked_at_ns;             /* when it has last sent something */
+            uint32_t n_left;                  /* of a message's body that is passing */
+        };
+    };
+    struct address peer;     /* as the PROXY header has it, if one does */
+    uint32_t login_spent_ms; /* of client_login_timeout, before it waited for a node */
+    enum client_state state;
+    enum close_reason reason;   /* CLOSE_NONE until it is known */
+    enum startup_kind first;    /* the packet that is being served */
     bool is_logged : 1;         /* how it ends */
     bool is_told_of : 1;        /* by a proxy: the socket's own address is the ticket's */
     bool is_owed : 1;           /* an end had bytes to acknowledge at the last look */
@@ -192,6 +199,11 @@ void client_count_bytes(struct client *client);
 
 /* The address of the proxy that has told of it, for logs; NULL: nobody has. */
 const char *client_proxy(const struct client *client, char text[ADDRESS_TEXT_MAX]);
+/* Whether it has come through a listener with mode = pool. */
+static inline bool client_is_pooled(const struct client *client)
+{
+    return client->listener->settings->mode == MODE_POOL;
+}
 
 const char *client_state_name(enum client_state state);
 

@@ -546,6 +546,8 @@ void lease_advance(struct client *client)
 
 void lease_drop(struct client *client)
 {
+    if (!client_is_pooled(client))
+        return;
     if (client->need != NULL)
         pool_forget(client->need);
     if (client->lease != NULL && client->lease->state == POOLED_ACTIVE &&

@@ -104,7 +104,7 @@ void session_try_again(struct client *client)
     int index = -1;
 
     client->waits_for_place = !client->ticket->knows_admission;
-    if (!client->waits_for_place && client->listener->settings->mode == MODE_POOL) {
+    if (!client->waits_for_place && client_is_pooled(client)) {
         worker_stop_waiting(client->worker, client);
         login_begin(client);
         return;

@@ -207,7 +207,7 @@ void startup_advance(struct client *client)
     packet = startup_read(client->inbox->bytes + client->inbox->begin,
                           buffer_unread(client->inbox));
     client->first = packet.kind;
-    if (client->listener->settings->mode == MODE_POOL && advance_of_pool(client, &packet))
+    if (client_is_pooled(client) && advance_of_pool(client, &packet))
         return;
     switch (packet.kind) {
     case STARTUP_INCOMPLETE:

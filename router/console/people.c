@@ -160,6 +160,7 @@ static const char *state_of(const struct client *client)
 static bool add_client(struct question *question, const struct worker *worker,
                        const struct client *client, const char *state)
 {
+    bool is_pooled = client_is_pooled(client);
     struct person person = {
         .type = "C",
         .user = "(nouser)",
@@ -168,19 +169,19 @@ static bool add_client(struct question *question, const struct worker *worker,
         .told = client->is_told_of ? &client->peer : NULL,
         .stream = &client->stream,
         .connected_ms = client->accepted_at_ms,
-        .asked_ms = client->asked_at_ns == 0 ? client->accepted_at_ms
-                                             : client->asked_at_ns / 1000000u,
+        .asked_ms = is_pooled && client->asked_at_ns != 0 ? client->asked_at_ns / 1000000u
+                                                          : client->accepted_at_ms,
         .waits_ns = client->need == NULL
                         ? 0
                         : worker->loop->now_ns - client->need->waiter.since_ns,
         .id = client->id,
         .link = client->lease == NULL ? 0 : client->lease->id,
-        .application = application_of(client->parameters),
-        .n_statements = statement_names_count(&client->names),
+        .application = application_of(is_pooled ? client->parameters : NULL),
+        .n_statements = is_pooled ? statement_names_count(&client->names) : 0,
     };
     struct row row;
 
-    if (client->guest != NULL) {
+    if (is_pooled && client->guest != NULL) {
         person.user = client->guest->name;
         person.database = client->pool->account->name;
         person.replication = client->pool->replication;
