@@ -31,6 +31,8 @@ BECOMES = {
     ('database', 'pool_mode'): 'config_pool_mode',
     ('user', 'pool_mode'): 'config_pool_mode',
     ('main', 'follow_hosts'): 'follows_host',
+    ('main', 'auth_ident_file'): 'config_allows_certificate',
+    ('main', 'auth_ident_map'): 'config_allows_certificate',
     ('main', 'server_tls_sslnegotiation'): 'sslnegotiation',
     ('cluster', 'aliases'): 'follows_host',
 }
