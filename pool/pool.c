@@ -723,7 +723,8 @@ static void step_back(struct pool *pool, struct pool_branch *branch, const char 
     bool is_final = is_final_refusal(pool, sqlstate);
 
     branch->retry_at_ms = loop_now_ms(pool->pools->loop) + pool->terms.retry_ms;
-    account_set_why(pool->account, why);
+    if (!pool_is_private(pool)) /* what it was refused others may have */
+        account_set_why(pool->account, why);
     LIST_EACH_SAFE(item, &pool->needs)
     {
         struct need *need = CONTAINER_OF(item, struct need, in_pool);
