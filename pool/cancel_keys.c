@@ -3,37 +3,45 @@
 #include <openssl/rand.h>
 #include <string.h>
 
-#include "core/hash_table.h"
+#include "core/memory.h"
+#include "core/table.h"
 
 struct cancel_entry {
-    UT_hash_handle hh;
+    struct table_entry in_table;
     void *client; /* of a key of our own */
     uint32_t node_id;
+    uint16_t length;
     uint8_t key[]; /* process id, secret: as in the protocol */
 };
 
 struct cancel_keys {
-    struct cancel_entry *entries;
+    struct table entries;
 };
 
 /* One run of bytes identifies a session. */
-static unsigned flatten(const struct cancel_key *key, uint8_t bytes[4 + CANCEL_KEY_MAX])
+static uint16_t flatten(const struct cancel_key *key, uint8_t bytes[4 + CANCEL_KEY_MAX])
 {
     wire_write_u32(bytes, key->process_id);
     memcpy(bytes + 4, key->secret, key->length);
-    return 4u + key->length;
+    return (uint16_t)(4u + key->length);
 }
 
 struct cancel_keys *cancel_keys_new(void)
 {
-    return memory_zeroed(sizeof(struct cancel_keys));
+    struct cancel_keys *keys = memory_zeroed(sizeof *keys);
+
+    if (keys != NULL && !table_init(&keys->entries)) {
+        memory_free(keys);
+        return NULL;
+    }
+    return keys;
 }
 
 void cancel_keys_free(struct cancel_keys *keys)
 {
     if (keys == NULL)
         return;
-    REQUIRE(keys->entries == NULL);
+    table_clear(&keys->entries);
     memory_free(keys);
 }
 
@@ -41,18 +49,18 @@ struct cancel_entry *cancel_keys_add(struct cancel_keys *keys,
                                      const struct cancel_key *key, uint32_t node_id)
 {
     uint8_t bytes[4 + CANCEL_KEY_MAX];
-    unsigned length = flatten(key, bytes);
-    struct cancel_entry *entry = memory_zeroed(sizeof *entry + length);
+    uint16_t length = flatten(key, bytes);
+    size_t size = offsetof(struct cancel_entry, key) + length;
+    struct cancel_entry *entry =
+        memory_zeroed(size > sizeof *entry ? size : sizeof *entry);
 
     if (entry == NULL)
         return NULL;
     entry->node_id = node_id;
+    entry->length = length;
     memcpy(entry->key, bytes, length);
-    HASH_ADD_KEYPTR(hh, keys->entries, entry->key, length, entry);
-    if (entry->hh.tbl == NULL) {
-        memory_free(entry);
-        return NULL;
-    }
+    table_add(&keys->entries, &entry->in_table,
+              table_hash(&keys->entries, bytes, length));
     return entry;
 }
 
@@ -68,7 +76,7 @@ struct cancel_entry *cancel_keys_add_own(struct cancel_keys *keys,
 
 void cancel_keys_remove(struct cancel_keys *keys, struct cancel_entry *entry)
 {
-    HASH_DEL(keys->entries, entry);
+    table_remove(&keys->entries, &entry->in_table);
     memory_free(entry);
 }
 
@@ -76,15 +84,20 @@ bool cancel_keys_find(const struct cancel_keys *keys, const struct cancel_key *k
                       uint32_t *node_id, void **client)
 {
     uint8_t bytes[4 + CANCEL_KEY_MAX];
-    unsigned length = flatten(key, bytes);
-    struct cancel_entry *entry;
+    uint16_t length = flatten(key, bytes);
 
-    HASH_FIND(hh, keys->entries, bytes, length, entry);
-    if (entry == NULL)
-        return false;
-    *node_id = entry->node_id;
-    *client = entry->client;
-    return true;
+    TABLE_EACH_LIKE(found, &keys->entries, table_hash(&keys->entries, bytes, length))
+    {
+        const struct cancel_entry *entry =
+            CONTAINER_OF(found, struct cancel_entry, in_table);
+
+        if (entry->length != length || memcmp(entry->key, bytes, length) != 0)
+            continue;
+        *node_id = entry->node_id;
+        *client = entry->client;
+        return true;
+    }
+    return false;
 }
 
 /* ---- keys of our own ----------------------------------------------------------------

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/hash_table.h"
+#include "core/table.h"
 
 /* Statements that no client has a name for, and what their texts may take. */
 #define UNUSED_MAX 1000
@@ -15,7 +16,7 @@
 struct statement_store {
     struct statement_texts *texts;
     struct statement *statements; /* hash table, by the keys of their texts */
-    struct name_entry *names;     /* hash table, by client and name */
+    struct table names;           /* by client and name */
     struct list unused;           /* statements, the one released last first */
     size_t n_unused_bytes;
 };
@@ -28,10 +29,12 @@ struct statement {
     UT_hash_handle hh;
 };
 
+/* Every client has some. */
 struct name_entry {
     struct client_name name;
-    UT_hash_handle hh;
-    uint8_t key[]; /* address of the client's names, name */
+    const struct statement_names *owner;
+    struct table_entry in_table;
+    char text[];
 };
 
 /* server_statement, and what is behind it. */
@@ -49,6 +52,10 @@ struct statement_store *statement_store_new(struct statement_texts *texts)
 
     if (store == NULL)
         return NULL;
+    if (!table_init(&store->names)) {
+        memory_free(store);
+        return NULL;
+    }
     store->texts = texts;
     list_init(&store->unused);
     return store;
@@ -78,7 +85,8 @@ void statement_store_free(struct statement_store *store)
         return;
     while (store->unused.n > 0)
         free_oldest_unused(store);
-    REQUIRE(store->statements == NULL && store->names == NULL);
+    REQUIRE(store->statements == NULL);
+    table_clear(&store->names);
     memory_free(store);
 }
 
@@ -157,16 +165,29 @@ const uint8_t *statement_rest(const struct statement *statement, size_t *n)
 /* ---- a client's names ---------------------------------------------------------------
  */
 
-static size_t key_bytes(const char *name)
+static uint32_t hash_of(const struct statement_store *store,
+                        const struct statement_names *names, const char *name)
 {
-    return sizeof(void *) + strlen(name);
+    uint8_t key[sizeof(void *) + CLIENT_NAME_MAX];
+    size_t n = strlen(name);
+
+    memcpy(key, &names, sizeof names);
+    memcpy(key + sizeof names, name, n);
+    return table_hash(&store->names, key, sizeof names + n);
 }
 
-static void write_key(uint8_t *key, const struct statement_names *names, const char *name)
+static struct client_name *find(const struct statement_store *store,
+                                const struct statement_names *names, const char *name,
+                                uint32_t hash)
 {
-    memcpy(key, &names, sizeof names);
-    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): a key of known length */
-    memcpy(key + sizeof names, name, strlen(name));
+    TABLE_EACH_LIKE(found, &store->names, hash)
+    {
+        struct name_entry *entry = CONTAINER_OF(found, struct name_entry, in_table);
+
+        if (entry->owner == names && strcmp(entry->text, name) == 0)
+            return &entry->name;
+    }
+    return NULL;
 }
 
 size_t statement_names_count(const struct statement_names *names)
@@ -182,33 +203,40 @@ struct client_name *statement_names_find(const struct statement_store *store,
                                          const struct statement_names *names,
                                          const char *name)
 {
-    uint8_t key[sizeof(void *) + CLIENT_NAME_MAX];
-    struct name_entry *found;
-
     if (names->first == NULL || strlen(name) > CLIENT_NAME_MAX)
         return NULL;
-    write_key(key, names, name);
-    HASH_FIND(hh, store->names, key, key_bytes(name), found);
-    return found == NULL ? NULL : &found->name;
+    return find(store, names, name, hash_of(store, names, name));
+}
+
+static struct name_entry *new_name(const struct statement_names *names, const char *name)
+{
+    size_t n = strlen(name) + 1, size = offsetof(struct name_entry, text) + n;
+    struct name_entry *made = memory_zeroed(size > sizeof *made ? size : sizeof *made);
+
+    if (made == NULL)
+        return NULL;
+    made->owner = names;
+    memcpy(made->text, name, n);
+    return made;
 }
 
 struct client_name *statement_names_get(struct statement_store *store,
                                         struct statement_names *names, const char *name)
 {
-    struct client_name *found = statement_names_find(store, names, name);
+    struct client_name *found;
     struct name_entry *made;
+    uint32_t hash;
 
-    if (found != NULL || strlen(name) > CLIENT_NAME_MAX)
+    if (strlen(name) > CLIENT_NAME_MAX)
+        return NULL;
+    hash = hash_of(store, names, name);
+    found = find(store, names, name, hash);
+    if (found != NULL)
         return found;
-    made = memory_zeroed(sizeof *made + key_bytes(name));
+    made = new_name(names, name);
     if (made == NULL)
         return NULL;
-    write_key(made->key, names, name);
-    HASH_ADD(hh, store->names, key, key_bytes(name), made);
-    if (made->hh.tbl == NULL) { /* out of memory */
-        memory_free(made);
-        return NULL;
-    }
+    table_add(&store->names, &made->in_table, hash);
     made->name.next = names->first;
     made->name.link = &names->first;
     if (names->first != NULL)
@@ -232,8 +260,7 @@ void client_name_settle(struct statement_store *store, struct client_name *name)
     *name->link = name->next;
     if (name->next != NULL)
         name->next->link = name->link;
-    REQUIRE(store->names != NULL);
-    HASH_DEL(store->names, entry);
+    table_remove(&store->names, &entry->in_table);
     memory_free(entry);
 }
 
