@@ -20,6 +20,7 @@ TOP = os.path.dirname(HERE)
 sys.path.insert(0, os.path.join(TOP, "tests"))
 
 import loads  # noqa: E402
+import pgbouncer  # noqa: E402
 import targets  # noqa: E402
 from cluster import process  # noqa: E402
 
@@ -28,27 +29,41 @@ PGBENCH_MODES = {
     "prepared": ["-M", "prepared"],
     "reconnect": ["-M", "simple", "-C"],
 }
+POOL_MODES = {
+    "pool": ["-M", "simple"],
+    "pool-prepared": ["-M", "prepared"],
+}
 OURS, PEER, FLOOR = "pgrouter 1", "haproxy", "floor"
+POOL, POOL_PEER, CHAIN = "pool 1", "pgbouncer", "chain"
+WORKERS = [POOL, "pool 2", "pool 4"]
+CLIENTS_OF_WORKERS = 64
+
+# What the cost of each is set beside in the table.
+BESIDE = {"/floor": FLOOR, "/haproxy": PEER}
+BESIDE_POOL = {"/floor": FLOOR, "/pgbouncer": POOL_PEER, "/chain": CHAIN}
+BESIDE_WORKERS = {"/pool 1": POOL, "/pgbouncer": POOL_PEER}
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="bench.py", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two minutes in place of ten")
+    parser.add_argument("--quick", action="store_true", help="five minutes in place of twenty-five")
     parser.add_argument("--build", default=os.path.join(TOP, "build"), help="folder with pgrouter and bench/floor")
     parser.add_argument("--compare", metavar="NAME=PROGRAM", action="append", default=[],
                         help="another pgrouter to be measured too, with one worker")
     parser.add_argument("--only", metavar="LOAD,...",
-                        help="of: simple, prepared, reconnect, copy-out, copy-in, memory")
+                        help="of: simple, prepared, reconnect, copy-out, copy-in, pool, pool-prepared, "
+                             "pool-workers, memory")
     parser.add_argument("--targets", metavar="NAME,...", help="only these (as the table names them)")
     parser.add_argument("--clients", type=counts, help="1,16,64: pgbench with each of them (16)")
     parser.add_argument("--rounds", type=int, help="each load runs so often through each target (5)")
     parser.add_argument("--seconds", type=float, help="for one run of pgbench (5)")
     parser.add_argument("--megabytes", type=int, help="for one COPY (1000)")
-    parser.add_argument("--sessions", type=int, help="idle ones, for the memory (5000)")
+    parser.add_argument("--sessions", type=int, help="idle ones, for the memory (9000)")
     parser.add_argument("--folder", help="parent of the throw-away folder (the system's)")
     given = parser.parse_args()
-    usual = ({"rounds": 3, "seconds": 2, "megabytes": 250, "sessions": 1200} if given.quick else
-             {"rounds": 5, "seconds": 5, "megabytes": 1000, "sessions": 5000})
+    given.build = os.path.abspath(given.build)
+    usual = ({"rounds": 3, "seconds": 2, "megabytes": 250, "sessions": 1800} if given.quick else
+             {"rounds": 5, "seconds": 5, "megabytes": 1000, "sessions": 9000})
     for name, value in {**usual, "clients": [16]}.items():
         if getattr(given, name) is None:
             setattr(given, name, value)
@@ -59,14 +74,23 @@ def counts(text):
     return [int(word) for word in text.split(",")]
 
 
+def pgbench(given, clients, options):
+    return lambda database, target: database.pgbench(
+        target, max(1, round(given.seconds)), clients, options)
+
+
 def plan(given):
     """Name -> function of a database and a target, in the order in which they run."""
     found = {}
     for clients in given.clients:
         for mode, options in PGBENCH_MODES.items():
             name = mode if clients == 16 else f"{mode} {clients}"
-            found[name] = lambda database, target, clients=clients, options=options: database.pgbench(
-                target, max(1, round(given.seconds)), clients, options)
+            found[name] = pgbench(given, clients, options)
+    for clients in given.clients:
+        for mode, options in POOL_MODES.items():
+            name = mode if clients == 16 else f"{mode} {clients}"
+            found[name] = pgbench(given, clients, options)
+    found["pool-workers"] = pgbench(given, CLIENTS_OF_WORKERS, POOL_MODES["pool"])
     n_bytes = given.megabytes * 1000000
     found["copy-out"] = lambda database, target: database.copy_out(target, n_bytes)
     found["copy-in"] = lambda database, target: database.copy_in(target, n_bytes)
@@ -77,7 +101,7 @@ def plan(given):
 
 
 def proxies(given, folder, port):
-    """All but the direct way, not started yet."""
+    """All relays, not started yet."""
     pgrouter = os.path.join(given.build, "pgrouter")
     found = [targets.Floor(os.path.join(given.build, "bench", "floor"), folder, port)]
     if os.path.exists(targets.Haproxy.program):
@@ -88,6 +112,37 @@ def proxies(given, folder, port):
     for pair in given.compare:
         name, _, program = pair.partition("=")
         found.append(targets.Pgrouter(name, program, folder, port))
+    return chosen(given, found)
+
+
+def pools(given, folder, port, password):
+    """Likewise all pools, with one pgrouter for each number of workers."""
+    pgrouter = os.path.join(given.build, "pgrouter")
+    found = [targets.PgrouterPool(name, pgrouter, folder, port, int(name.split()[1]), password=password)
+             for name in WORKERS]
+    if given.pgbouncer:
+        found.append(targets.Pgbouncer(POOL_PEER, given.pgbouncer, folder, port, password=password))
+        if os.path.exists(targets.Haproxy.program):
+            found.append(targets.Chain(given.pgbouncer, folder, port, password=password))
+    for pair in given.compare:
+        name, _, program = pair.partition("=")
+        found.append(targets.PgrouterPool(f"pool {name}", program, folder, port, password=password))
+    return chosen(given, found)
+
+
+def idle_pools(given, folder, port):
+    """Those whose memory is looked at, without passwords."""
+    pgrouter = os.path.join(given.build, "pgrouter")
+    tls = targets.certificate(folder)
+    found = [targets.PgrouterPool("pool 2", pgrouter, folder, port, 2),
+             targets.PgrouterPool("pool 2 TLS", pgrouter, folder, port, 2, tls=tls)]
+    if given.pgbouncer:
+        found.append(targets.Pgbouncer(POOL_PEER, given.pgbouncer, folder, port))
+        found.append(targets.Pgbouncer("pgbouncer TLS", given.pgbouncer, folder, port, tls=tls))
+    return chosen(given, found)
+
+
+def chosen(given, found):
     for target in found:
         if not os.access(target.program, os.X_OK):
             raise SystemExit(f"there is no {target.program}")
@@ -98,6 +153,14 @@ def proxies(given, folder, port):
 
 def takes_part(target, load):
     """Splicing is for bulk: with short messages that HAProxy is the other one."""
+    if load == "pool-workers":
+        return target.is_pool and target.name != CHAIN
+    if load.startswith("pool"):
+        return target.name == FLOOR or (
+            target.is_pool and target.name not in WORKERS[1:] and
+            (target.follows_prepared or "prepared" not in load))
+    if target.is_pool:
+        return False
     return target.name != "haproxy splice" or load.startswith("copy")
 
 
@@ -107,15 +170,17 @@ def measure(given, folder, results):
     try:
         say("starting PostgreSQL")
         database.start(scale=2 if given.quick else 10)
-        everyone = [targets.Target(database.port), *proxies(given, folder, database.port)]
+        everyone = [targets.Target(database.port), *proxies(given, folder, database.port),
+                    *pools(given, folder, database.port, database.password)]
+        everyone = [target for target in everyone if any(takes_part(target, load) for load in plan(given))]
         for target in everyone:
             running.append(target)
             target.start()
-        chosen = plan(given)
+        loads_in_turn = plan(given)
         for number in range(given.rounds):
             # by turns in time and in order: who comes first changes from round to round
             order = everyone[number % len(everyone):] + everyone[:number % len(everyone)]
-            for load, run in chosen.items():
+            for load, run in loads_in_turn.items():
                 for target in order:
                     if takes_part(target, load):
                         say(f"round {number + 1} of {given.rounds}: {load}, {target.name}")
@@ -130,15 +195,16 @@ def measure_memory(given, folder, results):
     running = [server]
     try:
         server.start()
-        many = min(given.sessions, targets.most_sessions())
-        for target in proxies(given, folder, server.port):
-            if not takes_part(target, "memory"):
+        everyone = [*proxies(given, folder, server.port), *idle_pools(given, folder, server.port)]
+        for target in everyone:
+            if target.name == "haproxy splice":
                 continue
+            many = min(given.sessions, target.most_sessions() - 100)
             say(f"memory of {many} idle sessions, {target.name}")
             running.append(target)
             target.start()
             results.setdefault(target.name, []).append(
-                loads.memory_per_session(target, many // 10, many))
+                loads.memory_per_session(target, many // 9, many))
             target.stop()
     finally:
         for one in reversed(running):
@@ -180,23 +246,52 @@ def number(value, digits=2):
     return "" if value is None else f"{value:,.{digits}f}"
 
 
+def beside(load):
+    if load == "pool-workers":
+        return BESIDE_WORKERS
+    return BESIDE_POOL if load.startswith("pool") else BESIDE
+
+
+def unevenness(runs):
+    """Of the workers' CPU time: how far the farthest is from the mean, in percent; the median
+    of the rounds."""
+    rounds = [run["cpu_s_of_workers"] for run in runs if len(run.get("cpu_s_of_workers", [])) > 1]
+    if not rounds:
+        return ""
+    farthest = [max(abs(one - statistics.mean(every)) for one in every) / statistics.mean(every)
+                for every in rounds]
+    return f"{100 * statistics.median(farthest):.0f}%"
+
+
 def print_load(load, results):
-    bulk = load.startswith("copy")
+    bulk, others = load.startswith("copy"), beside(load)
     print(f"\n{load:<16} {'MB/s' if bulk else 'tps':>9} {'CPU s/GB' if bulk else 'CPU us/tx':>10} "
-          f"{'':>5} {'/floor':>7} {'/haproxy':>9}")
+          f"{'':>5} " + " ".join(f"{label:>10}" for label in others) +
+          (f" {'uneven':>7}" if load == "pool-workers" else ""))
     for name, runs in results.items():
         costs = [cost(run, load) for run in runs]
-        print(f"  {name:<14} {number(statistics.median(rate(run, load) for run in runs), 0):>9} "
-              + (f"{number(statistics.median(costs)):>10} {spread(costs):>5} "
-                 f"{number(ratio(runs, results.get(FLOOR, []), load)):>7} "
-                 f"{number(ratio(runs, results.get(PEER, []), load)):>9}"
-                 if any(costs) else "").rstrip())
+        words = [f"  {name:<14} {number(statistics.median(rate(run, load) for run in runs), 0):>9}"]
+        if any(costs):
+            words.append(f"{number(statistics.median(costs)):>10} {spread(costs):>5}")
+            words += [f"{number(ratio(runs, results.get(other, []), load)):>10}"
+                      for other in others.values()]
+            words.append(f"{unevenness(runs) if load == 'pool-workers' else '':>7}")
+        print(" ".join(words).rstrip())
 
 
 def print_memory(results):
     print(f"\n{'memory':<16} {'bytes per idle session':>22}")
     for name, runs in results.items():
         print(f"  {name:<14} {number(statistics.median(run['bytes'] for run in runs), 0):>22}")
+
+
+def pgbouncer_fact(given):
+    if not given.pgbouncer:
+        return f"none to be had ({given.why_not}): pools are set beside the floor only"
+    if not given.pgbouncer.follows_prepared:
+        return (f"{given.pgbouncer.version}, no newer one to be had ({given.why_not}): prepared "
+                "statements are set beside the floor only")
+    return given.pgbouncer.version
 
 
 def facts(given):
@@ -210,6 +305,7 @@ def facts(given):
         "pgrouter": targets.version(os.path.join(given.build, "pgrouter"), "--version"),
         "haproxy": targets.version(targets.Haproxy.program, "-v")
         if os.path.exists(targets.Haproxy.program) else "not installed",
+        "pgbouncer": pgbouncer_fact(given),
         "postgres": targets.version(os.path.join(programs, "postgres"), "--version"),
         "pgbench": targets.version(os.path.join(programs, "pgbench"), "--version"),
         "settings": f"{given.rounds} rounds, pgbench -S for {given.seconds:g} s, 16 clients where nothing "
@@ -240,6 +336,7 @@ def save(found):
 
 def main():
     given = arguments()
+    given.pgbouncer, given.why_not = pgbouncer.find(os.path.join(given.build, "bench", "pgbouncer"))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started, as ^C does

@@ -5,6 +5,7 @@ import re
 import secrets
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -45,7 +46,7 @@ class Database:
         self.data = os.path.join(folder, "data")
         self.log = os.path.join(folder, "postgres.log")
         self.port = free_port()
-        self._password = secrets.token_hex(16)
+        self.password = secrets.token_hex(16)
         self._folder = folder
         self._child = None
 
@@ -55,7 +56,7 @@ class Database:
     def start(self, scale):
         secret = os.path.join(self._folder, "password")
         with open(os.open(secret, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as file:
-            file.write(self._password)
+            file.write(self.password)
         self.account.own(secret)
         os.mkdir(self.data, 0o700)
         self.account.own(self.data)
@@ -86,7 +87,7 @@ class Database:
             self._child = None
 
     def _environment(self):
-        return {**os.environ, "PGPASSWORD": self._password, "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}
+        return {**os.environ, "PGPASSWORD": self.password, "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}
 
     @staticmethod
     def _where(port):
@@ -104,13 +105,15 @@ class Database:
     def pgbench(self, target, seconds, clients, options):
         command = [self.program("pgbench"), "-n", "-S", "-T", str(seconds), "-c", str(clients),
                    "-j", str(min(clients, 2)), *options, *self._where(target.port)]
-        cpu = target.cpu_seconds()
+        cpu, workers = target.cpu_seconds(), target.cpu_seconds_of_workers()
         text = process.run(command, env=self._environment())
         cpu = target.cpu_seconds() - cpu
+        workers = [now - before for now, before in zip(target.cpu_seconds_of_workers(), workers)]
         n = int(re.search(r"transactions actually processed: (\d+)", text)[1])
         if n == 0 or re.search(r"number of failed transactions: [1-9]", text) or "aborted" in text:
             raise RuntimeError(f"pgbench through {target.name}:\n{text}")
-        return {"n": n, "tps": float(re.search(r"^tps = ([\d.]+)", text, re.M)[1]), "cpu_s": cpu}
+        return {"n": n, "tps": float(re.search(r"^tps = ([\d.]+)", text, re.M)[1]), "cpu_s": cpu,
+                "cpu_s_of_workers": workers}
 
     def copy_out(self, target, n_bytes):
         """The rows come out of thin air."""
@@ -186,15 +189,33 @@ class IdleServer:
             self._child = None
 
 
-def open_session(port):
-    """Logs in, has one query answered, and says nothing more."""
+def message(kind, body):
+    return kind + struct.pack("!i", len(body) + 4) + body
+
+
+STARTUP = message(b"", struct.pack("!i", 3 << 16) +
+                  b"user\0postgres\0database\0postgres\0application_name\0idle\0\0")
+SIMPLE = message(b"Q", b"select 1\0")
+NAMED = (message(b"P", b"one\0select 1\0" + struct.pack("!h", 0)) +
+         message(b"B", b"\0one\0" + struct.pack("!hhh", 0, 0, 0)) +
+         message(b"E", b"\0" + struct.pack("!i", 0)) + message(b"S", b""))
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+ANY_CERTIFICATE = ssl.create_default_context()
+ANY_CERTIFICATE.check_hostname = False
+ANY_CERTIFICATE.verify_mode = ssl.CERT_NONE
+
+
+def open_session(port, has_tls=False):
+    """Logs in, has a query and a statement with a name answered, and says nothing more."""
     session = socket.create_connection((ADDRESS, port), 10)
-    body = struct.pack("!i", 3 << 16) + b"user\0postgres\0database\0postgres\0application_name\0idle\0\0"
-    query = b"select 1\0"
-    session.sendall(struct.pack("!i", len(body) + 4) + body)
-    read_until_ready(session)
-    session.sendall(b"Q" + struct.pack("!i", len(query) + 4) + query)
-    read_until_ready(session)
+    if has_tls:
+        session.sendall(SSL_REQUEST)
+        if session.recv(1) != b"S":
+            raise ConnectionError("there is no TLS")
+        session = ANY_CERTIFICATE.wrap_socket(session)
+    for words in STARTUP, SIMPLE, NAMED:
+        session.sendall(words)
+        read_until_ready(session)
     return session
 
 
@@ -214,7 +235,7 @@ def memory_per_session(target, few, many):
         sizes = []
         for n in (few, many):
             while len(sessions) < n:
-                sessions.append(open_session(target.port))
+                sessions.append(open_session(target.port, target.has_tls))
             sizes.append(target.pss_kb())
         return {"few": few, "many": many, "pss_kb": sizes,
                 "bytes": (sizes[1] - sizes[0]) * 1024 / (many - few)}
