@@ -110,7 +110,7 @@ def proxies(given, folder, port):
     found.append(targets.Pgrouter(OURS, pgrouter, folder, port))
     found.append(targets.Pgrouter("pgrouter auto", pgrouter, folder, port, workers="auto"))
     for pair in given.compare:
-        name, _, program = pair.partition("=")
+        name, program = named_program(pair)
         found.append(targets.Pgrouter(name, program, folder, port))
     return chosen(given, found)
 
@@ -125,7 +125,7 @@ def pools(given, folder, port, password):
         if os.path.exists(targets.Haproxy.program):
             found.append(targets.Chain(given.pgbouncer, folder, port, password=password))
     for pair in given.compare:
-        name, _, program = pair.partition("=")
+        name, program = named_program(pair)
         found.append(targets.PgrouterPool(f"pool {name}", program, folder, port, password=password))
     return chosen(given, found)
 
@@ -140,6 +140,11 @@ def idle_pools(given, folder, port):
         found.append(targets.Pgbouncer(POOL_PEER, given.pgbouncer, folder, port))
         found.append(targets.Pgbouncer("pgbouncer TLS", given.pgbouncer, folder, port, tls=tls))
     return chosen(given, found)
+
+
+def named_program(pair):
+    name, _, program = pair.partition("=")
+    return name, os.path.abspath(program)
 
 
 def chosen(given, found):
