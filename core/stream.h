@@ -92,7 +92,8 @@ struct stream {
     bool is_woken : 1;    /* its callback runs soon, whatever the descriptor says */
 };
 
-/* Wraps a connected socket, which is the stream's from now on. */
+/* Wraps a connected socket, which is the stream's from now on. `settings` is NULL for one
+ * that was a stream's before. */
 void stream_adopt(struct stream *stream, struct loop *loop, int fd,
                   const struct tcp_settings *settings, const struct stream_events *events,
                   void *owner);

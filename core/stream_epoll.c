@@ -365,7 +365,7 @@ static void open_stream(struct stream *stream, struct loop *loop, int fd,
         .loop = loop,
     };
     ev_io_init(&stream->watcher, on_io, fd, 0);
-    if (fd >= 0)
+    if (fd >= 0 && settings != NULL)
         socket_tune(fd, settings);
 }
 

@@ -545,7 +545,7 @@ static bool take_in(struct pool *pool, struct member *member)
 
     member->branch = pools->is_closed ? NULL : get_branch(pool, server->node_id);
     return member->branch != NULL && may_stay(pool, server->node_id) &&
-           pooled_settle(server, &pools->home, &pool->identity, &pools->tcp);
+           pooled_settle(server, &pools->home, &pool->identity);
 }
 
 /* It has come in vain. */

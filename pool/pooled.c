@@ -960,14 +960,13 @@ static void drop_luggage(struct pooled *server)
 }
 
 bool pooled_settle(struct pooled *server, const struct pooled_home *home,
-                   const struct login_identity *identity,
-                   const struct tcp_settings *settings)
+                   const struct login_identity *identity)
 {
     struct pooled_luggage *luggage = &server->luggage;
 
     server->connection =
         server_adopt(home->connections, home->loop, luggage->fd, luggage->ssl,
-                     server->node_id, luggage->load, settings, &stream_events, server);
+                     server->node_id, luggage->load, &stream_events, server);
     luggage->fd = -1;
     server->home = home;
     server->identity = identity;

@@ -222,8 +222,7 @@ void pooled_move(struct pooled *server);
 /* One that is packed becomes IDLE in this worker. False when memory is out: then it is to
  * be closed. */
 bool pooled_settle(struct pooled *server, const struct pooled_home *home,
-                   const struct login_identity *identity,
-                   const struct tcp_settings *settings) MUST_CHECK;
+                   const struct login_identity *identity) MUST_CHECK;
 
 /* Says Terminate when it is at rest, and closes the descriptor. The struct is the
  * owner's, to be freed after the iteration. */

@@ -244,23 +244,21 @@ struct server *server_open(struct slab *home, struct loop *loop,
 }
 
 static bool adopt(struct server *server, struct loop *loop, int fd, SSL *ssl,
-                  const struct tcp_settings *settings, const struct stream_events *events,
-                  void *owner)
+                  const struct stream_events *events, void *owner)
 {
     if (ssl != NULL)
-        return stream_tls_adopt(&server->stream, loop, fd, ssl, settings, events, owner);
-    stream_adopt(&server->stream, loop, fd, settings, events, owner);
+        return stream_tls_adopt(&server->stream, loop, fd, ssl, NULL, events, owner);
+    stream_adopt(&server->stream, loop, fd, NULL, events, owner);
     return true;
 }
 
 struct server *server_adopt(struct slab *home, struct loop *loop, int fd, SSL *ssl,
                             uint32_t node_id, struct node_load *load,
-                            const struct tcp_settings *settings,
                             const struct stream_events *events, void *owner)
 {
     struct server *server = slab_take(home);
 
-    if (server == NULL || !adopt(server, loop, fd, ssl, settings, events, owner)) {
+    if (server == NULL || !adopt(server, loop, fd, ssl, events, owner)) {
         if (server != NULL)
             slab_give(home, server);
         stream_tls_discard(ssl);

@@ -79,7 +79,6 @@ struct server *server_open(struct slab *home, struct loop *loop,
  * without TLS. Holds the load. NULL when memory is out: descriptor and ssl are closed. */
 struct server *server_adopt(struct slab *home, struct loop *loop, int fd, SSL *ssl,
                             uint32_t node_id, struct node_load *load,
-                            const struct tcp_settings *settings,
                             const struct stream_events *events, void *owner) MUST_CHECK;
 /* Of one that has just been opened: before on_open it is encrypted, as `security` says.
  * Both may be NULL; the memory outlives the stream. */
