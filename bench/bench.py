@@ -46,7 +46,7 @@ BESIDE_WORKERS = {"/pool 1": POOL, "/pgbouncer": POOL_PEER}
 
 def arguments():
     parser = argparse.ArgumentParser(prog="bench.py", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="five minutes in place of twenty-five")
+    parser.add_argument("--quick", action="store_true", help="five minutes in place of fifteen")
     parser.add_argument("--build", default=os.path.join(TOP, "build"), help="folder with pgrouter and bench/floor")
     parser.add_argument("--compare", metavar="NAME=PROGRAM", action="append", default=[],
                         help="another pgrouter to be measured too, with one worker")
