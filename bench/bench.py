@@ -204,7 +204,7 @@ def measure_memory(given, folder, results):
         for target in everyone:
             if target.name == "haproxy splice":
                 continue
-            many = min(given.sessions, target.most_sessions() - 100)
+            many = min(given.sessions // (3 if target.has_tls else 1), target.most_sessions() - 100)
             say(f"memory of {many} idle sessions, {target.name}")
             running.append(target)
             target.start()
