@@ -25,6 +25,7 @@ struct statement_text {
     char name[STATEMENT_NAME_MAX];
     size_t n_rest;
     size_t n_key;
+    uint32_t hash;      /* of the key */
     const uint8_t *key; /* the rest of its Parse, `n_rest` bytes: text, zero byte, number
                            of types, types; then what it depends on of the session */
 };
@@ -34,10 +35,14 @@ struct statement_texts *statement_texts_new(void) MUST_CHECK;
 /* Nothing may be held any more. NULL is fine. */
 void statement_texts_free(struct statement_texts *texts);
 
+/* Of a key, for tables of its texts. */
+uint32_t statement_texts_hash(const struct statement_texts *texts, const uint8_t *key,
+                              size_t n_key);
 /* Held for the caller; does not change. NULL when memory is out. */
 const struct statement_text *statement_texts_hold(struct statement_texts *texts,
                                                   const uint8_t *key, size_t n_key,
-                                                  size_t n_rest) MUST_CHECK;
+                                                  size_t n_rest,
+                                                  uint32_t hash) MUST_CHECK;
 void statement_texts_release(struct statement_texts *texts,
                              const struct statement_text *text);
 

@@ -15,9 +15,9 @@
 
 struct statement_store {
     struct statement_texts *texts;
-    struct statement *statements; /* hash table, by the keys of their texts */
-    struct table names;           /* by client and name */
-    struct list unused;           /* statements, the one released last first */
+    struct table statements; /* by the keys of their texts */
+    struct table names;      /* by client and name */
+    struct list unused;      /* statements, the one released last first */
     size_t n_unused_bytes;
 };
 
@@ -26,7 +26,7 @@ struct statement {
     const struct statement_text *text; /* held */
     unsigned references;
     struct link in_unused;
-    UT_hash_handle hh;
+    struct table_entry in_table;
 };
 
 /* Every client has some. */
@@ -52,12 +52,12 @@ struct statement_store *statement_store_new(struct statement_texts *texts)
 
     if (store == NULL)
         return NULL;
-    if (!table_init(&store->names)) {
-        memory_free(store);
-        return NULL;
-    }
     store->texts = texts;
     list_init(&store->unused);
+    if (!table_init(&store->names) || !table_init(&store->statements)) {
+        statement_store_free(store);
+        return NULL;
+    }
     return store;
 }
 
@@ -73,8 +73,7 @@ static void free_oldest_unused(struct statement_store *store)
         CONTAINER_OF(store->unused.head.previous, struct statement, in_unused);
 
     use(oldest);
-    REQUIRE(store->statements != NULL);
-    HASH_DEL(store->statements, oldest);
+    table_remove(&store->statements, &oldest->in_table);
     statement_texts_release(store->texts, oldest->text);
     memory_free(oldest);
 }
@@ -85,28 +84,40 @@ void statement_store_free(struct statement_store *store)
         return;
     while (store->unused.n > 0)
         free_oldest_unused(store);
-    REQUIRE(store->statements == NULL);
+    table_clear(&store->statements);
     table_clear(&store->names);
     memory_free(store);
 }
 
+static struct statement *find_statement(const struct statement_store *store,
+                                        const uint8_t *key, size_t n_key, uint32_t hash)
+{
+    TABLE_EACH_LIKE(item, &store->statements, hash)
+    {
+        struct statement *statement = CONTAINER_OF(item, struct statement, in_table);
+
+        if (statement->text->n_key == n_key &&
+            memcmp(statement->text->key, key, n_key) == 0)
+            return statement;
+    }
+    return NULL;
+}
+
 static struct statement *add_statement(struct statement_store *store, const uint8_t *key,
-                                       size_t n_key, size_t n_rest)
+                                       size_t n_key, size_t n_rest, uint32_t hash)
 {
     struct statement *made = memory_zeroed(sizeof *made);
 
     if (made == NULL)
         return NULL;
     made->store = store;
-    made->text = statement_texts_hold(store->texts, key, n_key, n_rest);
-    if (made->text != NULL)
-        HASH_ADD_KEYPTR(hh, store->statements, made->text->key, n_key, made);
-    if (made->hh.tbl != NULL)
-        return made;
-    if (made->text != NULL) /* out of memory */
-        statement_texts_release(store->texts, made->text);
-    memory_free(made);
-    return NULL;
+    made->text = statement_texts_hold(store->texts, key, n_key, n_rest, hash);
+    if (made->text == NULL) {
+        memory_free(made);
+        return NULL;
+    }
+    table_add(&store->statements, &made->in_table, hash);
+    return made;
 }
 
 struct statement *statement_hold_parsed(struct statement_store *store,
@@ -118,14 +129,16 @@ struct statement *statement_hold_parsed(struct statement_store *store,
     size_t n_key = n_rest + strlen(session);
     uint8_t small[KEY_BYTES], *key = n_key <= sizeof small ? small : memory_zeroed(n_key);
     struct statement *found;
+    uint32_t hash;
 
     if (key == NULL)
         return NULL;
     memcpy(key, rest, n_rest);
     memcpy(key + n_rest, session, n_key - n_rest);
-    HASH_FIND(hh, store->statements, key, n_key, found);
+    hash = statement_texts_hash(store->texts, key, n_key);
+    found = find_statement(store, key, n_key, hash);
     if (found == NULL)
-        found = add_statement(store, key, n_key, n_rest);
+        found = add_statement(store, key, n_key, n_rest, hash);
     if (key != small)
         memory_free(key);
     return found == NULL ? NULL : statement_hold(found);
