@@ -697,7 +697,8 @@ static bool build(struct control *control, struct config *config)
     list_init(&control->waiting);
     ev_timer_init(&control->accept_pause, on_accept_pause_ended, 0., 0.);
     ev_timer_init(&control->files_look, on_files_look, FILES_EVERY_S, FILES_EVERY_S);
-    return control->peers != NULL && control->monitor != NULL && control->pages != NULL && control->desk != NULL;
+    return control->peers != NULL && control->monitor != NULL && control->pages != NULL &&
+           control->desk != NULL;
 }
 
 /* Messages that were under way when the threads ended still own what they carry. */

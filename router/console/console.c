@@ -1,5 +1,4 @@
 #include "router/console/console.h"
-#include "router/cancel.h"
 
 #include <stdio.h>
 #include <string.h>
