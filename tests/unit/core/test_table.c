@@ -87,10 +87,13 @@ Test(table, finds_what_is_in_it_while_it_grows)
 
 Test(table, finds_what_is_in_it_while_things_come_and_go)
 {
-    srand(1);
-    for (unsigned i = 0; i < 20 * N; i++) {
-        struct thing *thing = &things[(unsigned)rand() % N];
+    unsigned chance = 1;
 
+    for (unsigned i = 0; i < 20 * N; i++) {
+        struct thing *thing;
+
+        chance = chance * 1103515245u + 12345u;
+        thing = &things[(chance >> 8) % N];
         if (thing->is_in)
             take(thing);
         else
