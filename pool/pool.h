@@ -13,6 +13,7 @@
 #define POOL_POOL_H
 
 #include "core/mailbox.h"
+#include "core/table.h"
 #include "health/topology.h"
 #include "pool/account.h"
 #include "pool/counts.h"
@@ -53,6 +54,7 @@ struct pool_texts {
 
 struct pool {
     struct link in_pools;
+    struct table_entry in_table; /* of the pools, by account, unless it is private */
     struct pools *pools;
     struct account *account; /* held, unless there is a base */
     struct pool *base;       /* of a private one: the pool whose limits it shares */
@@ -131,6 +133,8 @@ struct pools {
     struct list memories; /* of TLS with nodes: security_memory() */
     struct slab *needs;   /* a waiting client costs no allocation */
     struct list pools;
+    struct table by_account; /* the same */
+    struct table by_branch;  /* what they have on each node */
     ev_timer upkeep;
     bool is_closed; /* pools_close() was called */
     unsigned worker, n_workers;

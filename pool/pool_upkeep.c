@@ -1,0 +1,248 @@
+#include "pool/pool_inside.h"
+
+#include "core/log.h"
+#include "core/memory.h"
+
+/* How often idle servers are looked at for their age. */
+#define UPKEEP_S 0.25
+
+/* The nodes may be asked again at once. */
+static void forget_refusals(struct pool *pool)
+{
+    LIST_EACH(item, &pool->branches)
+    {
+        CONTAINER_OF(item, struct pool_branch, in_pool)->retry_at_ms = 0;
+    }
+}
+
+/* Servers whose node has lost the role are never lent again; who waits, waits elsewhere.
+ */
+static void follow_topology(struct pool *pool)
+{
+    forget_refusals(pool);
+    LIST_EACH_SAFE(item, &pool->idle)
+    {
+        if (!pool_may_have(pool, member_in(item)->branch->node_id))
+            member_close_idle(member_in(item));
+    }
+    LIST_EACH_SAFE(item, &pool->busy)
+    {
+        struct member *member = member_in(item);
+
+        member->is_doomed = !pool_may_have(pool, member->branch->node_id);
+        if (member->is_doomed && (member->pooled.state == POOLED_CONNECTING ||
+                                  member->pooled.state == POOLED_LOGIN))
+            member_close(member);
+        else if (member->is_doomed && member->pooled.state == POOLED_ACTIVE)
+            pool->pools->events->on_doomed(member->pooled.client);
+    }
+    LIST_EACH_SAFE(item, &pool->needs)
+    {
+        struct need *need = CONTAINER_OF(item, struct need, in_pool);
+
+        if (need->branch != NULL && pool_may_have(pool, need->branch->node_id))
+            continue;
+        need_leave_line(need);
+        need_stand_in_line(need);
+    }
+}
+
+void pools_set_topology(struct pools *pools, struct topology *topology)
+{
+    topology_hold(topology);
+    topology_release(pools->topology);
+    pools->topology = topology;
+    LIST_EACH(item, &pools->pools)
+    {
+        follow_topology(CONTAINER_OF(item, struct pool, in_pools));
+    }
+}
+
+void pools_set_security(struct pools *pools, struct security *security)
+{
+    const struct security *before = pools->home.security;
+    bool is_another = before != NULL && before->generation != security->generation;
+
+    LIST_EACH(item, &pools->pools)
+    {
+        if (is_another)
+            forget_refusals(CONTAINER_OF(item, struct pool, in_pools));
+    }
+    security_release(pools->home.security);
+    pools->home.security = security_hold(security);
+}
+
+static unsigned n_servers(const struct pool *pool)
+{
+    return ledger_pool_view(pool->pools->ledger, pool->ledger_pool,
+                            pool->pools->loop->now_ns)
+        .n_used;
+}
+
+/* One that nobody waits for. */
+static void open_in_advance(struct pool *pool)
+{
+    struct pool_branch *branch = pool_choose_branch(pool);
+    const struct topology_node *node =
+        branch == NULL ? NULL : pool_usable_node(pool, branch->node_id);
+    struct member *member = node == NULL ? NULL : memory_zeroed(sizeof *member);
+
+    if (member == NULL ||
+        !ledger_try(pool->pools->ledger, branch->ledger_branch, &member->pooled.slot)) {
+        memory_free(member);
+        return;
+    }
+    member->pool = pool;
+    member->branch = branch;
+    if (!member_open(member, node))
+        member_close(member);
+}
+
+/* Workers take turns, so that two do not open the same one. */
+static bool has_turn(const struct pools *pools, uint64_t now_ms)
+{
+    return now_ms / (uint64_t)(UPKEEP_S * 1e3) % pools->n_workers == pools->worker;
+}
+
+static void keep_warm(struct pool *pool, uint64_t now_ms)
+{
+    unsigned n = pool->terms.min_pool_size;
+
+    if (n > 0 && has_turn(pool->pools, now_ms))
+        n = n_servers(pool);
+    for (; n < pool->terms.min_pool_size; n++)
+        open_in_advance(pool);
+}
+
+static void close_aged(struct pool *pool, uint64_t now_ms)
+{
+    LIST_EACH_SAFE(item, &pool->idle)
+    {
+        struct member *member = member_in(item);
+        bool is_unused = pool->terms.idle_ms > 0 &&
+                         now_ms >= member->pooled.used_at_ms + pool->terms.idle_ms;
+
+        if (member_is_old(member) ||
+            (is_unused && n_servers(pool) > pool->terms.min_pool_size))
+            member_close_idle(member);
+    }
+}
+
+static void look_at_need(struct need *need, uint64_t now_ms)
+{
+    struct pools *pools = need->pool->pools;
+    uint64_t waited_ms = now_ms - need->waiter.since_ns / 1000000u;
+    uint64_t reserve_after_ms = need->pool->terms.reserve_after_ms;
+
+    if (need->branch == NULL)
+        need_stand_in_line(need);
+    if (need->branch != NULL && !need->has_asked_reserve && reserve_after_ms > 0 &&
+        waited_ms >= reserve_after_ms) {
+        struct ledger_todo todo = {0};
+
+        need->has_asked_reserve = true;
+        ledger_ask_reserve(pools->ledger, &need->waiter, &todo);
+        pools_post(pools, &todo);
+    }
+    if (!need->is_told)
+        need->is_told = pools->events->on_long_wait(need->client, waited_ms);
+}
+
+/* Time is told by sampling: the hot path looks at no clock for it. */
+static void look_at_lease(struct member *member, uint64_t now_ms)
+{
+    const struct pooled *server = &member->pooled;
+    const struct flow *flow = &server->flow;
+    struct watch *watch = &member->watch;
+    bool is_answering = flow_is_answering(flow);
+    uint64_t lent_at_ms = server->lent_at_ns / 1000000u, quiet_ms;
+
+    if (watch->n_forwarded != flow->n_forwarded || watch->n_answered != flow->n_answered)
+        watch->moved_at_ms = now_ms;
+    if (watch->n_rests != server->n_rests || flow_is_at_rest(flow))
+        watch->began_at_ms = now_ms;
+    watch->n_forwarded = flow->n_forwarded;
+    watch->n_answered = flow->n_answered;
+    watch->n_rests = server->n_rests;
+    quiet_ms = now_ms - watch->moved_at_ms;
+    member->pool->pools->events->on_look(
+        server->client,
+        &(struct pool_look){
+            .query_ms = is_answering ? quiet_ms : 0,
+            .idle_ms = !is_answering && flow_is_in_transaction(flow) ? quiet_ms : 0,
+            .transaction_ms =
+                now_ms -
+                (watch->began_at_ms > lent_at_ms ? watch->began_at_ms : lent_at_ms),
+        });
+}
+
+static void keep_up(struct pool *pool, uint64_t now_ms)
+{
+    close_aged(pool, now_ms);
+    LIST_EACH_SAFE(item, &pool->busy)
+    {
+        struct member *member = member_in(item);
+
+        if (member->pooled.state == POOLED_ACTIVE)
+            look_at_lease(member, now_ms);
+    }
+    LIST_EACH_SAFE(item, &pool->needs)
+    {
+        look_at_need(CONTAINER_OF(item, struct need, in_pool), now_ms);
+    }
+    keep_warm(pool, now_ms);
+}
+
+/* Of a database that has no line of its own, without clients and servers for long; or a
+ * private one. */
+static bool is_forgotten(struct pool *pool, uint64_t now_ms)
+{
+    if (pool->n_clients > 0 || pool->n_awaited > 0 || pool->n_private > 0 ||
+        pool->idle.n > 0 || pool->busy.n > 0)
+        pool->used_at_ms = now_ms;
+    else if (pool_is_private(pool))
+        return true;
+    return pool->terms.forget_after_ms > 0 &&
+           now_ms - pool->used_at_ms >= pool->terms.forget_after_ms;
+}
+
+/* What a private pool has counted belongs to its base. */
+static void leave_base(struct pool *pool)
+{
+    pool->base->n_private--;
+    pool_counts_add(&pool->base->counts, &pool->counts);
+}
+
+static void forget_pool(struct pools *pools, struct pool *pool)
+{
+    if (pool_is_private(pool))
+        leave_base(pool);
+    else
+        LOG(DEBUG, "database forgotten", TEXT("database", pool->account->name),
+            TEXT("user", pool->account->user), NUMBER("worker", pools->worker));
+    list_remove(&pools->pools, &pool->in_pools);
+    pool_free(pool);
+}
+
+static void on_upkeep(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    struct pools *pools = CONTAINER_OF(timer, struct pools, upkeep);
+    uint64_t now_ms = loop_now_ms(pools->loop);
+
+    (void)ev;
+    (void)events;
+    LIST_EACH_SAFE(item, &pools->pools)
+    {
+        struct pool *pool = CONTAINER_OF(item, struct pool, in_pools);
+
+        keep_up(pool, now_ms);
+        if (is_forgotten(pool, now_ms))
+            forget_pool(pools, pool);
+    }
+}
+
+void pools_begin_upkeep(struct pools *pools)
+{
+    ev_timer_init(&pools->upkeep, on_upkeep, UPKEEP_S, UPKEEP_S);
+    ev_timer_start(pools->loop->ev, &pools->upkeep);
+}
