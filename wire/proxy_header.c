@@ -95,9 +95,10 @@ static struct proxy_header read_line(char *line, uint32_t length)
     return header;
 }
 
+/* Of at least V1_BEGIN_BYTES, which are V1_BEGIN. */
 static struct proxy_header read_v1(const uint8_t *bytes, size_t n)
 {
-    size_t n_looked = n < V1_BYTES_MAX ? n : V1_BYTES_MAX, at = 0;
+    size_t n_looked = n < V1_BYTES_MAX ? n : V1_BYTES_MAX, at = V1_BEGIN_BYTES;
     char line[V1_BYTES_MAX];
 
     while (at < n_looked && bytes[at] >= ' ' && bytes[at] <= '~')

@@ -191,7 +191,7 @@ int main(void)
     pthread_join(server, NULL);
     close(listener);
     REQUIRE(n_connections == 1);
-    printf("%u clients of %u workers, %u questions each, one server\n", CLIENTS, WORKERS,
+    printf("%d clients of %d workers, %d questions each, one server\n", CLIENTS, WORKERS,
            QUESTIONS);
     return 0;
 }
