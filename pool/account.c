@@ -239,22 +239,31 @@ static void free_account(struct account *account)
     memory_free(CONTAINER_OF(account, struct entry, account));
 }
 
+/* Once: others read the limits without the mutex. */
+static bool hold_limits(struct account *account, const struct account_terms *terms)
+{
+    struct accounts *home = account->home;
+
+    if (account->limits[LEDGER_USER] != NULL)
+        return true;
+    account->of_database = hold_limit(home, LEDGER_DATABASE, terms->name, 0);
+    account->of_user = hold_limit(home, LEDGER_USER, terms->user, 0);
+    if (account->of_database == NULL || account->of_user == NULL)
+        return false;
+    account->limits[LEDGER_DATABASE] = account->of_database->limit;
+    account->limits[LEDGER_USER] = account->of_user->limit;
+    return true;
+}
+
 static bool set_terms(struct account *account, const struct account_terms *terms,
                       struct ledger_todo *todo)
 {
     struct accounts *home = account->home;
 
-    if (account->of_database == NULL)
-        account->of_database = hold_limit(home, LEDGER_DATABASE, terms->name, 0);
-    if (account->of_user == NULL)
-        account->of_user = hold_limit(home, LEDGER_USER, terms->user, 0);
-    if (account->of_database == NULL || account->of_user == NULL ||
-        !set_password(account, terms->password))
+    if (!hold_limits(account, terms) || !set_password(account, terms->password))
         return false;
     set_limit(home, account->of_database, terms->max_db_connections, todo);
     set_limit(home, account->of_user, terms->max_user_connections, todo);
-    account->limits[LEDGER_DATABASE] = account->of_database->limit;
-    account->limits[LEDGER_USER] = account->of_user->limit;
     if (account->limits[LEDGER_POOL]->max != terms->pool_size)
         ledger_limit_set(home->ledger, account->limits[LEDGER_POOL], terms->pool_size,
                          todo);

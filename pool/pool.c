@@ -203,7 +203,8 @@ void member_put_away(struct member *member)
 
     if (member->pooled.n_cancels > 0) {
         return; /* pool_aimed() goes on */
-    } else if (member->is_doomed || member->is_spoiled || member_is_old(member)) {
+    } else if (member->is_doomed || member->is_spoiled || member_is_old(member) ||
+               pool_is_private(pool)) {
         member_close(member);
     } else if (ledger_rest(member->branch->ledger_branch, pool->pools->worker)) {
         keep_idle(member);

@@ -174,6 +174,11 @@ static inline bool pool_is_private(const struct pool *pool)
 {
     return pool->base != NULL;
 }
+/* Nobody has come to it but those who replicate. */
+static inline bool pool_is_unused(const struct pool *pool)
+{
+    return pool->n_clients == 0 && pool->idle.n == 0 && pool->busy.n == 0;
+}
 /* Calls `use` with what a server of the pool said at its login; false when none has
  * logged in yet. */
 bool pool_read_welcome(struct pool *pool,

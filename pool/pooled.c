@@ -667,6 +667,7 @@ static bool keep_tail(struct pooled *server, struct buffer *bytes, size_t n_used
            buffer_room(server->kept) > 0;
 }
 
+/* To the client, which may end its lease on the way. */
 static void pass_chain(struct pooled *server, struct buffer *first)
 {
     struct buffer *next;
@@ -674,7 +675,10 @@ static void pass_chain(struct pooled *server, struct buffer *first)
     for (; first != NULL; first = next) {
         next = first->next;
         first->next = NULL;
-        server->lease->on_bytes(server, first);
+        if (server->lease != NULL)
+            server->lease->on_bytes(server, first);
+        else
+            buffer_give(first);
     }
 }
 

@@ -103,20 +103,21 @@ struct old_text {
 static bool set_text(struct pool *pool, char **to, const char *text)
 {
     struct old_text *old;
+    char *copy;
 
-    if (*to == NULL) {
-        *to = memory_text(text);
-        return *to != NULL;
-    }
-    if (strcmp(*to, text) == 0)
+    if (*to != NULL && strcmp(*to, text) == 0)
         return true;
+    copy = memory_text(text);
     old = memory_zeroed(sizeof *old);
-    if (old == NULL)
+    if (copy == NULL || old == NULL) {
+        memory_free(copy);
+        memory_free(old);
         return false;
-    old->text = *to;
+    }
+    old->text = *to; /* may be NULL */
     list_append(&pool->old_texts, &old->in_pool);
-    *to = memory_text(text);
-    return *to != NULL;
+    *to = copy;
+    return true;
 }
 
 static void forget_texts(struct pool *pool)

@@ -10,6 +10,8 @@
 #define UNUSED_MAX 1000
 #define UNUSED_BYTES_MAX (4u << 20)
 
+/* What a name costs beside its text, about. */
+#define NAME_BYTES 256u
 /* The key of most Parse messages fits in. */
 #define KEY_BYTES 1024u
 
@@ -32,7 +34,7 @@ struct statement {
 /* Every client has some. */
 struct name_entry {
     struct client_name name;
-    const struct statement_names *owner;
+    struct statement_names *owner;
     struct table_entry in_table;
     char text[];
 };
@@ -222,7 +224,7 @@ struct client_name *statement_names_find(const struct statement_store *store,
     return find(store, names, name, hash_of(store, names, name));
 }
 
-static struct name_entry *new_name(const struct statement_names *names, const char *name)
+static struct name_entry *new_name(struct statement_names *names, const char *name)
 {
     size_t n = strlen(name) + 1, size = offsetof(struct name_entry, text) + n;
     struct name_entry *made = memory_zeroed(size > sizeof *made ? size : sizeof *made);
@@ -259,10 +261,26 @@ struct client_name *statement_names_get(struct statement_store *store,
     return &made->name;
 }
 
+/* Of memory; a text that others have, too, counts for each. */
+static size_t cost(const struct statement *statement)
+{
+    return statement == NULL ? 0 : statement->text->n_rest + NAME_BYTES;
+}
+
+struct statement *client_name_swap(struct client_name *name, struct statement *statement)
+{
+    struct statement *before = name->statement;
+    struct statement_names *owner = CONTAINER_OF(name, struct name_entry, name)->owner;
+
+    owner->n_bytes -= cost(before);
+    owner->n_bytes += cost(statement);
+    name->statement = statement;
+    return before;
+}
+
 void client_name_set(struct client_name *name, struct statement *statement)
 {
-    statement_release(name->statement);
-    name->statement = statement;
+    statement_release(client_name_swap(name, statement));
 }
 
 void client_name_settle(struct statement_store *store, struct client_name *name)

@@ -63,9 +63,13 @@ struct statement_pending {
 /* The longest that is followed, without its zero. */
 #define CLIENT_NAME_MAX (MESSAGE_SMALL_MAX - 2u)
 
+/* Of one client, all of its names: who sends more is told so. */
+#define STATEMENT_NAMES_BYTES_MAX (64u << 20)
+
 /* Of one client; a zeroed one has none. Stays at its address while there are any. */
 struct statement_names {
     struct client_name *first;
+    size_t n_bytes; /* of memory that they hold, about */
 };
 
 struct client_name {
@@ -85,7 +89,11 @@ struct client_name *statement_names_find(const struct statement_store *store,
 struct client_name *statement_names_get(struct statement_store *store,
                                         struct statement_names *names,
                                         const char *name) MUST_CHECK;
-/* Means `statement` from now on, NULL: nothing; takes over the reference. */
+/* Means `statement` from now on, NULL: nothing; takes over the reference, and gives that
+ * to what it meant. */
+struct statement *client_name_swap(struct client_name *name,
+                                   struct statement *statement) MUST_CHECK;
+/* The same, and that is released. */
 void client_name_set(struct client_name *name, struct statement *statement);
 /* Forgets it if it means nothing and nothing is pending. */
 void client_name_settle(struct statement_store *store, struct client_name *name);

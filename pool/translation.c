@@ -602,6 +602,8 @@ static enum translated follow_parse(const struct job *job,
         return TRANSLATED_LATER;
     if (name != NULL && name->statement != NULL && *parse->name != '\0')
         return parse_again(job, parse->name, name->statement);
+    if (translation->names->n_bytes + job->message->length > STATEMENT_NAMES_BYTES_MAX)
+        return TRANSLATED_TOO_LONG;
     statement = statement_hold_parsed(translation->store, parse,
                                       read_session(translation, session));
     if (statement == NULL)

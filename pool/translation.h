@@ -92,7 +92,7 @@ enum translated {
     TRANSLATED_LATER, /* try again when the server has answered something */
     TRANSLATED_MORE,  /* try again when more of it is here */
     TRANSLATED_ILLEGAL,
-    TRANSLATED_TOO_LONG, /* above STATEMENT_BYTES_MAX */
+    TRANSLATED_TOO_LONG, /* above STATEMENT_BYTES_MAX, or STATEMENT_NAMES_BYTES_MAX */
     TRANSLATED_NO_MEMORY
 };
 

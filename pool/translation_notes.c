@@ -55,8 +55,7 @@ struct note *notes_add(struct translation *translation, uint32_t at)
 void note_name(struct note *note, struct client_name *name, struct statement *statement)
 {
     note->name = name;
-    note->before = name->statement;
-    name->statement = statement;
+    note->before = client_name_swap(name, statement);
     name->pending.n++;
     name->pending.at = note->at;
 }

@@ -519,13 +519,32 @@ static bool wants_server(struct client *client)
     return false;
 }
 
+static bool greet(struct client *client);
+
+/* The client has only wanted to know what servers say at their login. */
+static void greet_with(struct client *client, struct pooled *server)
+{
+    bool is_tuned = pooled_lend(server, &lease_events, client, server->parameters, NULL);
+    bool is_greeted = greet(client);
+
+    REQUIRE(is_tuned);
+    pool_give(server, false);
+    if (is_greeted)
+        lease_advance(client);
+    else
+        client_refuse(client, CLOSE_NO_MEMORY, NULL);
+}
+
 static void ask_for_server(struct client *client)
 {
     struct pooled *server;
 
     switch (pool_take(client->pool, client, &server, &client->need)) {
     case POOL_LENT:
-        begin_lease(client, server);
+        if (client->began_at_ms == 0)
+            greet_with(client, server);
+        else
+            begin_lease(client, server);
         break;
     case POOL_WAITS:
         client_enter(client, CLIENT_QUEUED);
@@ -690,7 +709,7 @@ static void add(struct greeting *greeting, const void *bytes, size_t n)
 
 static void add_parameter(void *arg, const char *name, const char *value)
 {
-    uint8_t bytes[1024];
+    uint8_t bytes[STARTUP_BYTES_MAX + MESSAGE_HEADER_BYTES];
 
     add(arg, bytes, message_write_parameter(name, value, bytes, sizeof bytes));
 }
@@ -790,17 +809,8 @@ static void on_lent(void *arg, struct pooled *server)
     client->need = NULL;
     if (pool_is_private(client->pool)) {
         begin_private_lease(client, server);
-    } else if (client->began_at_ms == 0) { /* it only wanted to know what servers say */
-        bool is_tuned =
-            pooled_lend(server, &lease_events, client, server->parameters, NULL);
-        bool is_greeted = greet(client);
-
-        REQUIRE(is_tuned);
-        pool_give(server, false);
-        if (!is_greeted)
-            client_refuse(client, CLOSE_NO_MEMORY, NULL);
-        else
-            lease_advance(client);
+    } else if (client->began_at_ms == 0) {
+        greet_with(client, server);
     } else {
         begin_lease(client, server);
     }

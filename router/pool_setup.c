@@ -5,6 +5,9 @@
 #include "core/log.h"
 #include "router/worker.h"
 
+/* A pool without clients and servers whose line is gone from the file. */
+#define FORGET_AFTER_MS 1000u
+
 /* A number of the user's own, else the general one. */
 #define OF_USER(user, field, general) \
     config_own((user) == NULL ? CONFIG_DEFAULT : (user)->field, general)
@@ -102,21 +105,33 @@ struct pool *pool_setup(struct worker *worker, const struct config *config,
 /* ---- behind a reload ----------------------------------------------------------------
  */
 
-/* A database that is not there any more serves those whom it has. */
+/* Its database is not there any more, has become another, or is logged in to as another
+ * user: it serves those whom it has, and is forgotten then. */
+static void leave_to_its_clients(struct pool *pool)
+{
+    pool->terms.min_pool_size = 0;
+    pool->terms.forget_after_ms = FORGET_AFTER_MS;
+}
+
+static bool is_as_before(const struct account *account,
+                         const struct database_config *settings)
+{
+    const char *dbname = *settings->dbname != '\0' ? settings->dbname : account->name;
+
+    return strcmp(dbname, account->database) == 0 &&
+           (*settings->user == '\0' || strcmp(settings->user, account->user) == 0);
+}
+
 static void set_up_again(struct worker *worker, struct pool *pool)
 {
     const struct config *config = worker->config;
     const struct account *account = pool->account;
     const struct database_config *settings = config_database(config, account->name);
-    const char *dbname;
 
-    if (settings == NULL)
-        return;
-    dbname = *settings->dbname != '\0' ? settings->dbname : account->name;
-    if (strcmp(dbname, account->database) != 0)
-        return; /* nor one that has become another */
-    if (pool_setup(worker, config, settings, account->name, account->user,
-                   pool->terms.mode) == NULL)
+    if (settings == NULL || !is_as_before(account, settings))
+        leave_to_its_clients(pool);
+    else if (pool_setup(worker, config, settings, account->name, account->user,
+                        pool->terms.mode) == NULL)
         LOG(ERROR, "out of memory: a pool goes on as before",
             TEXT("database", account->name), TEXT("user", account->user));
 }

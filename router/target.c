@@ -112,6 +112,15 @@ static bool next_word(const char **at, char *word, size_t size)
     return true;
 }
 
+/* What is no session parameter: a walsender is logged in to with the others, where one of
+ * these would count in place of ours. */
+static bool is_reserved(const char *name)
+{
+    return strcasecmp(name, "user") == 0 || strcasecmp(name, "database") == 0 ||
+           strcasecmp(name, "replication") == 0 || strcasecmp(name, "options") == 0 ||
+           strncasecmp(name, "_pq_.", 5) == 0;
+}
+
 /* "-c name=value", "-cname=value" and "--name=value"; others are not for sessions. */
 static bool put_options(const struct target *target, struct parameter_set **set,
                         const char *options)
@@ -135,7 +144,7 @@ static bool put_options(const struct target *target, struct parameter_set **set,
         for (char *c = name; *c != '\0'; c++)
             if (*c == '-')
                 *c = '_';
-        if (!is_ignored(target, name) && !put(set, name, value))
+        if (!is_reserved(name) && !is_ignored(target, name) && !put(set, name, value))
             return false;
     }
     return true;
@@ -144,13 +153,9 @@ static bool put_options(const struct target *target, struct parameter_set **set,
 static bool put_one(const struct target *target, struct parameter_set **set,
                     const char *name, const char *value)
 {
-    if (strcmp(name, "user") == 0 || strcmp(name, "database") == 0 ||
-        strcmp(name, "replication") == 0 || strncmp(name, "_pq_.", 5) == 0 ||
-        is_ignored(target, name))
-        return true;
-    if (strcmp(name, "options") == 0)
+    if (strcmp(name, "options") == 0 && !is_ignored(target, name))
         return put_options(target, set, value);
-    return put(set, name, value);
+    return is_reserved(name) || is_ignored(target, name) || put(set, name, value);
 }
 
 /* What the database's line says, where the client says nothing. */
@@ -285,10 +290,10 @@ struct pool *target_pool(const struct target *target, struct worker *worker,
 
     if (pool == NULL)
         return NULL;
-    if (target->keys.salt.n > 0)
+    if (target->keys.salt.n > 0 && strcmp(user, target->user) == 0)
         account_set_keys(pool->account, &target->keys);
-    if (target->replication == REPLICATION_PHYSICAL) /* its database need not be one */
-        pool->terms.min_pool_size = 0;
+    if (target->replication == REPLICATION_PHYSICAL && pool_is_unused(pool))
+        pool->terms.min_pool_size = 0; /* its database need not be one */
     return target->replication == REPLICATION_NONE
                ? pool
                : private_pool(target, pool, parameters);

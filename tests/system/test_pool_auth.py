@@ -282,6 +282,23 @@ def test_a_silent_client_is_sent_away_at_its_password(pool):
 # Settings
 
 
+def test_a_forced_users_key_is_its_own(cluster, pool):
+    """Not that of whoever has logged in to the database last."""
+    with Onlooker(cluster.leader()) as node:
+        secret = node.ask("select rolpassword from pg_authid where rolname = 'app'")
+        other = node.ask("select rolpassword from pg_authid where rolname = 'postgres'")
+        r = pool(main={"pool_mode": "transaction"}, secrets={"app": secret, "postgres": other},
+                 databases={"app": "cluster=main user=app"})
+        with join(r) as client, join(r, user="postgres", dbname="app") as guest:
+            assert one(guest, "select current_user") == "app"
+            node.connection.execute("select pg_terminate_backend(pid) from pg_stat_activity "
+                                    "where usename = 'app'")
+            assert node.sees(0)
+            assert one(client, "select current_user") == "app"
+            with join(r, user="postgres", dbname="app") as another:
+                assert one(another, "select current_user") == "app"
+
+
 def test_another_password_reaches_clients_that_are_there(cluster, pool):
     """Their pool's next server is logged in to with it."""
     r = pool(main={"pool_mode": "transaction", "max_db_connections": 2}, secrets={

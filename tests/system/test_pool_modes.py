@@ -379,6 +379,19 @@ def test_many_clients_get_their_own_answers(pool, workers):
         client.close()
 
 
+def test_a_client_that_is_refused_amid_a_long_answer_is_told(raw):
+    """What we answer to thousands of Parse comes with what the server says of BEGIN."""
+    r = raw(pool_mode="statement")
+    with logged_in(r) as client, logged_in(r) as other:
+        client.send(pools.parse("select 1", "first") + pools.SYNC)
+        client.messages_until("Z")
+        client.send(b"".join(pools.parse("select 1", f"s{n}") for n in range(4000)) + wire.query("begin"))
+        answer = client.messages_until("E")
+        assert pools.errors_of(answer) == ["0A000"]
+        assert client.at_end()
+        assert pools.status_of(other.ask("select 1")) == "I"
+
+
 def test_statement_pooling_knows_no_transactions(raw):
     r = raw(pool_mode="statement")
     client = logged_in(r)

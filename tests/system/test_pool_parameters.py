@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from harness import pools, wire
-from harness.pools import Onlooker, join, one
+from harness.pools import Onlooker, join, logged_in, one
 from harness.wire import Client
 
 ONE_SERVER = {"pool_mode": "transaction", "default_pool_size": 1, "workers": 1}
@@ -329,3 +329,14 @@ def test_in_session_pooling_a_reset_is_the_servers(pool):
         assert shown(client, "work_mem", "application_name") == ["4MB", ""]
     with join(r, **OWN) as client:
         assert shown(client, "work_mem", "application_name") == ["7MB", "mine"]
+
+
+def test_a_long_value_is_as_good_as_any(raw):
+    """Also where a server is idle when the client comes."""
+    r = raw(workers=1)
+    with logged_in(r) as first:
+        assert pools.value_of(first.ask("select 1")) == "1"
+        for length in (1000, 1100, 9000):
+            with logged_in(r, options="-c my.text=" + "x" * 500, application_name="y" * length) as client:
+                assert pools.value_of(client.ask("show application_name")) == "y" * 63
+        assert pools.value_of(first.ask("select 2")) == "2"

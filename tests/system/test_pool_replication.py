@@ -13,7 +13,6 @@ from harness import pools, wire
 from harness.pools import Later, Onlooker, join, one
 from harness.wire import Client, message
 
-BIN = "/usr/lib/postgresql/15/bin"
 USER = "replicator"
 DATABASES = {"app": "cluster=main", "replication": "cluster=main"}
 SEGMENT = 16 * 1024 * 1024
@@ -71,7 +70,7 @@ class Senders:
 
 def run(cluster, program, *arguments, user=USER, seconds=60, **more):
     done = subprocess.run(
-        [os.path.join(BIN, program), *arguments], timeout=seconds, capture_output=True, text=True,
+        [os.path.join(cluster.programs, program), *arguments], timeout=seconds, capture_output=True, text=True,
         env={**os.environ, "PGPASSWORD": cluster.passwords[user]}, check=False, **more)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
@@ -98,6 +97,15 @@ def test_who_says_no_shares_servers(cluster, trusting, value):
     with replicate(r, value, "app") as first, replicate(r, value, "app") as second:
         pids = {pools.value_of(client.ask("select pg_backend_pid()")) for client in (first, second)}
         assert len(pids) == 1
+
+
+def test_options_name_session_parameters_only(trusting):
+    """The server is logged in to with them: they must not say as whom, and where."""
+    r = trusting()
+    options = "-c user=postgres -cdatabase=postgres --replication=false -c work_mem=7MB"
+    with replicate(r, "database", options=options) as client:
+        assert row_of(client.ask("select current_user, session_user, current_database(), "
+                                 "current_setting('work_mem')")) == [USER, USER, "app", "7MB"]
 
 
 @pytest.mark.parametrize("value", ["o", "2", "physical", "", "Database", "truer"])
@@ -230,7 +238,7 @@ def test_pg_receivewal(cluster, trusting, tmp_path):
     leader.sql("select pg_logical_emit_message(true, 'x', 'of the next segment')")
     segment = leader.sql("select pg_walfile_name(pg_current_wal_lsn())")
     receiver = subprocess.Popen(
-        [os.path.join(BIN, "pg_receivewal"), *place(r), "-D", str(tmp_path), "--synchronous", "-n"],
+        [os.path.join(cluster.programs, "pg_receivewal"), *place(r), "-D", str(tmp_path), "--synchronous", "-n"],
         env={**os.environ, "PGPASSWORD": cluster.passwords[USER]}, stderr=subprocess.PIPE, text=True)
     try:
         with Senders(cluster) as senders:

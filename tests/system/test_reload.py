@@ -66,6 +66,20 @@ def test_pools_and_their_clients_follow_at_once(cluster, pool):
             one.execute("select pg_sleep(10)")
 
 
+@pytest.mark.parametrize("after", [None, "cluster=main dbname=postgres", "cluster=main user=postgres"])
+def test_servers_of_a_database_that_is_gone_are_kept_warm_no_longer(cluster, pool, after):
+    """Or of one that has become another."""
+    r = pool(main={"pool_mode": "transaction", "server_idle_timeout": "1s"},
+             databases={"app": "cluster=main user=app min_pool_size=2"})
+    with Onlooker(cluster.leader()) as node:
+        assert node.sees(2)
+        r.sections["databases"] = {"other": "cluster=main"} if after is None else {"app": after}
+        r.reload()
+        assert node.sees(0)
+        time.sleep(1.5)
+        assert node.count() == 0
+
+
 def test_a_pool_follows_its_database_to_another_cluster(cluster, pool):
     leader = cluster.leader()
     replica = next(node for node in cluster.nodes if node is not leader)
