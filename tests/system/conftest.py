@@ -1,5 +1,6 @@
 """Fixtures of the system tests; README.md shows how they are used."""
 
+import gc
 import glob
 import os
 import sys
@@ -166,6 +167,16 @@ def sanitizer():
 def workers():
     """How many workers the routers of this run have."""
     return int(os.environ.get("PGROUTER_WORKERS", "4"))
+
+
+@pytest.fixture
+def main_thread_collects():
+    """Drivers written in C have crashed when the collector freed their objects in the midst of
+    another thread's work: here it does between tests only."""
+    gc.disable()
+    yield
+    gc.collect()
+    gc.enable()
 
 
 # How a run goes

@@ -18,6 +18,8 @@ from harness.pools import Later, Onlooker
 
 LONG = 5_000_000
 
+pytestmark = pytest.mark.usefixtures("main_thread_collects")
+
 
 def module(name):
     try:

@@ -9,6 +9,8 @@ from harness.ports import free_port
 
 psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
 
+pytestmark = pytest.mark.usefixtures("main_thread_collects")
+
 TENANTS = ("tenant_a", "tenant_b", "tenant_c")
 
 
