@@ -6,8 +6,9 @@ import signal
 
 import pytest
 
-__all__ = ["pytest_runtest_protocol", "pytest_sessionfinish", "pytest_sessionstart",
-           "pytest_terminal_summary", "pytest_testnodedown"]
+__all__ = ["pytest_collection_finish", "pytest_runtest_protocol", "pytest_sessionfinish",
+           "pytest_sessionstart", "pytest_terminal_summary", "pytest_testnodedown",
+           "pytest_xdist_node_collection_finished"]
 
 TEST_TIMEOUT_S = 120
 
@@ -41,6 +42,15 @@ def pytest_testnodedown(node, error):
     node.config.n_rebuilt = getattr(node.config, "n_rebuilt", 0) + n_rebuilt
 
 
+def pytest_collection_finish(session):
+    session.config.n_chosen = len(session.items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node, ids):
+    node.config.n_chosen = len(ids)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """Why tests were skipped, and numbers for the table at the end of tests/run."""
     if getattr(config, "n_rebuilt", 0):
@@ -57,7 +67,8 @@ def pytest_terminal_summary(terminalreporter, config):
                   for kind in ("failed", "error") for report in stats.get(kind, [])}
         passed = {report.nodeid for report in stats.get("passed", [])} - failed.keys()
         with open(os.environ["PGROUTER_SUMMARY"], "w", encoding="utf-8") as file:
-            json.dump({"passed": len(passed), "failed": failed, "skipped": skipped}, file)
+            json.dump({"chosen": getattr(config, "n_chosen", 0), "passed": len(passed),
+                       "failed": failed, "skipped": skipped}, file)
 
 
 def _why_failed(report):

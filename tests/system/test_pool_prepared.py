@@ -632,6 +632,8 @@ def invent(dice):
         for _ in range(dice.randint(1, 30)):
             name, text, kind = dice.choice("abcd"), dice.choice(texts), dice.choice("PPPBBBBBDCCSSSQAUVWX")
             if kind in "UV":
+                if kind == "V" and not may_mean_unnamed:
+                    piece += SYNC  # else it might be skipped, and leave what it has bound at once
                 may_mean_unnamed = kind == "V"
             elif kind in "WX" and not may_mean_unnamed:
                 continue
