@@ -49,7 +49,7 @@ look_for_errors() {
 }
 
 shell_scripts() {
-  shellcheck dev .ci/run tests/lint/*.sh
+  shellcheck dev .ci/run tests/lint/*.sh docker/*/*.sh
 }
 
 python_sources() {
