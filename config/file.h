@@ -14,5 +14,8 @@
  * there also when that is nothing. False: `*why` says what is wrong with it (a constant,
  * or as strerror(3)). When memory is out `text` has overflowed. */
 bool file_read(int fd, struct text *text, const char **why) MUST_CHECK;
+/* The same of the file at `path`, which must be a regular one: a pipe would hold us up.
+ */
+bool file_load(const char *path, struct text *text, const char **why) MUST_CHECK;
 
 #endif

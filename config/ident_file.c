@@ -1,11 +1,7 @@
 #include "config/ident_file.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <regex.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "config/file.h"
 #include "core/memory.h"
@@ -164,39 +160,20 @@ enum ident_file_result ident_file_parse(const char *source, char *text,
     return result;
 }
 
-/* Not a pipe, which would hold us up, nor a device. */
-static bool is_regular(int fd, const char **why)
-{
-    struct stat status;
-
-    if (fstat(fd, &status) != 0) {
-        *why = strerror(errno);
-        return false;
-    }
-    *why = "not a regular file";
-    return S_ISREG(status.st_mode);
-}
-
 enum ident_file_result ident_file_load(const char *path, struct ident_file **file,
                                        struct text *errors, const char **why)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     enum ident_file_result result = IDENT_FILE_UNREADABLE;
     struct text text;
 
-    if (fd < 0) {
-        *why = strerror(errno);
-        return IDENT_FILE_UNREADABLE;
-    }
     text_init(&text, FILE_MAX_BYTES);
-    if (is_regular(fd, why) && file_read(fd, &text, why))
+    if (file_load(path, &text, why))
         result = IDENT_FILE_OK;
     if (text.overflowed)
         result = IDENT_FILE_NO_MEMORY;
     if (result == IDENT_FILE_OK)
         result = ident_file_parse(path, text.bytes, file, errors);
     text_clear(&text);
-    close(fd);
     return result;
 }
 

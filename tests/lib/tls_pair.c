@@ -16,6 +16,16 @@ const struct tls_way tls_ways[TLS_WAYS] = {
     {TLS_CLIENT, TLS1_2_VERSION},
 };
 
+const char *tls_way_name(struct tls_way way)
+{
+    static char name[64];
+
+    snprintf(name, sizeof name, "as a %s, TLS 1.%d",
+             way.role == TLS_SERVER ? "server" : "client",
+             way.version == TLS1_3_VERSION ? 3 : 2);
+    return name;
+}
+
 const char *tls_pair_path(struct tls_pair *pair, const char *name)
 {
     char *path = pair->paths[pair->next_path++ % COUNT_OF(pair->paths)];

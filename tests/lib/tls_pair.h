@@ -18,6 +18,10 @@ struct tls_way {
 };
 #define TLS_WAYS 4
 extern const struct tls_way tls_ways[TLS_WAYS];
+#define EACH_WAY(way) \
+    for (const struct tls_way *way = tls_ways; way < tls_ways + TLS_WAYS; way++)
+/* Good until the next call. */
+const char *tls_way_name(struct tls_way way);
 
 struct tls_pair {
     struct loop *loop;

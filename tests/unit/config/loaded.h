@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 
 #include "config/config.h"
+#include "core/memory.h"
 
 /* The least that makes a configuration: six lines. */
 #define CLUSTER "[cluster main]\nnodes = pg1:5432:8008, pg2:5432:8008\n"
@@ -42,6 +43,33 @@ static inline void expect_errors(const char *ini, const char *wanted)
     cr_expect_str_eq(text_get(&errors), wanted);
     config_release(config);
     text_clear(&errors);
+}
+
+/* Each allocation fails in turn: then this is all that is said. `out_of_memory` NULL: it
+ * is refused in any case, whatever is said. */
+static inline void survive_each_failure(struct config *(*load)(struct text *errors),
+                                        const char *out_of_memory)
+{
+    bool has_failed = true;
+
+    for (unsigned nth = 1; has_failed; nth++) {
+        struct config *config;
+        struct text errors;
+
+        text_init(&errors, 10000);
+        memory_fail_at = nth;
+        config = load(&errors);
+        has_failed = memory_fail_at == 0;
+        memory_fail_at = 0;
+        if (out_of_memory == NULL)
+            cr_expect_null(config, "allocation %u", nth);
+        else
+            cr_expect_eq(config == NULL, has_failed, "allocation %u", nth);
+        if (out_of_memory != NULL && has_failed)
+            cr_expect_str_eq(text_get(&errors), out_of_memory);
+        config_release(config);
+        text_clear(&errors);
+    }
 }
 
 struct example {

@@ -227,44 +227,28 @@ Test(entries, never_show_a_secret)
     }
 }
 
-Test(entries, survive_each_allocation_failure)
+static struct config *load_it(struct text *errors)
 {
-    bool has_failed = true;
-
-    for (unsigned nth = 1; has_failed; nth++) {
-        struct config *config;
-        struct text errors;
-
-        text_init(&errors, 10000);
-        memory_fail_at = nth;
-        config = config_load_text("t.ini", every_setting, &errors);
-        has_failed = memory_fail_at == 0;
-        memory_fail_at = 0;
-        cr_expect_eq(config == NULL, has_failed, "allocation %u", nth);
-        if (has_failed)
-            cr_expect_str_eq(text_get(&errors), "t.ini: out of memory\n");
-        config_release(config);
-        text_clear(&errors);
-    }
+    return config_load_text("t.ini", every_setting, errors);
 }
 
-Test(entries, survive_each_allocation_failure_while_they_report)
+Test(entries, survive_each_allocation_failure)
+{
+    survive_each_failure(load_it, "t.ini: out of memory\n");
+}
+
+static struct config *load_mistakes(struct text *errors)
 {
     static const char ini[] = "[databases]\na = b\nb = host=/x\nb = host='x y' what=1\n"
                               "c = cluster=d\nd = host=x,x\n\"e\n[users]\nf = g=h\n"
                               "[peers]\n0 = host=x\n1 =\n";
-    bool has_failed = true;
 
-    for (unsigned nth = 1; has_failed; nth++) {
-        struct text errors;
+    return config_load_text("t.ini", ini, errors);
+}
 
-        text_init(&errors, 10000);
-        memory_fail_at = nth;
-        cr_expect_null(config_load_text("t.ini", ini, &errors));
-        has_failed = memory_fail_at == 0;
-        memory_fail_at = 0;
-        text_clear(&errors);
-    }
+Test(entries, survive_each_allocation_failure_while_they_report)
+{
+    survive_each_failure(load_mistakes, NULL);
 }
 
 Test(entries, are_many)

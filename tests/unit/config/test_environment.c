@@ -257,25 +257,15 @@ Test(environment, lets_nothing_slip_into_the_ini_text)
                    "1000000\n");
 }
 
+static struct config *load_it(struct text *errors)
+{
+    return config_load_environment(get, errors);
+}
+
 Test(environment, survives_each_allocation_failure)
 {
     static const char *const two_nodes[] = {"POSTGRES_NODES=a.x:1:2,a.y:1:2", NULL};
-    bool has_failed = true;
 
     variables = two_nodes;
-    for (unsigned nth = 1; has_failed; nth++) {
-        struct config *config;
-        struct text errors;
-
-        text_init(&errors, 10000);
-        memory_fail_at = nth;
-        config = config_load_environment(get, &errors);
-        has_failed = memory_fail_at == 0;
-        memory_fail_at = 0;
-        cr_expect_eq(config == NULL, has_failed, "allocation %u", nth);
-        if (has_failed)
-            cr_expect_str_eq(text_get(&errors), "environment: out of memory\n");
-        config_release(config);
-        text_clear(&errors);
-    }
+    survive_each_failure(load_it, "environment: out of memory\n");
 }

@@ -448,46 +448,30 @@ Test(load, says_why_a_file_cannot_be_read_and_no_more)
 
 /* ---- hostile input ---- */
 
-Test(load, survives_each_allocation_failure)
+static struct config *load_it(struct text *errors)
 {
-    bool has_failed = true;
-
-    for (unsigned nth = 1; has_failed; nth++) {
-        struct config *config;
-        struct text errors;
-
-        text_init(&errors, 10000);
-        memory_fail_at = nth;
-        config = config_load_text("t.ini", every_setting, &errors);
-        has_failed = memory_fail_at == 0;
-        memory_fail_at = 0;
-        cr_expect_eq(config == NULL, has_failed, "allocation %u", nth);
-        if (has_failed)
-            cr_expect_str_eq(text_get(&errors), "t.ini: out of memory\n");
-        config_release(config);
-        text_clear(&errors);
-    }
+    return config_load_text("t.ini", every_setting, errors);
 }
 
-Test(load, survives_each_allocation_failure_while_it_reports)
+Test(load, survives_each_allocation_failure)
+{
+    survive_each_failure(load_it, "t.ini: out of memory\n");
+}
+
+static struct config *load_mistakes(struct text *errors)
 {
     static const char ini[] = "[pgrouter]\nworker = 1\nworkers = x\n[clust]\nfoo\n"
                               "[cluster a]\nnodes = x\ndrain = ,\n[cluster b]\n"
                               "nodes = a:1:1\ndrain = z\nbind = 1\n"
                               "[listener c]\n[listener d]\nbind = *:1, *:1\n"
                               "cluster = e\n";
-    bool has_failed = true;
 
-    for (unsigned nth = 1; has_failed; nth++) {
-        struct text errors;
+    return config_load_text("t.ini", ini, errors);
+}
 
-        text_init(&errors, 10000);
-        memory_fail_at = nth;
-        cr_expect_null(config_load_text("t.ini", ini, &errors));
-        has_failed = memory_fail_at == 0;
-        memory_fail_at = 0;
-        text_clear(&errors);
-    }
+Test(load, survives_each_allocation_failure_while_it_reports)
+{
+    survive_each_failure(load_mistakes, NULL);
 }
 
 static unsigned next_random(unsigned *state)

@@ -562,31 +562,21 @@ Test(load_pgbouncer, has_the_cluster_of_the_environment_when_the_file_has_none)
     rmdir(folder);
 }
 
+static struct config *load_it(struct text *errors)
+{
+    return config_load_file_with("t.ini", get, errors);
+}
+
 Test(load_pgbouncer, survives_each_allocation_failure_with_all_that_is_beside_the_file)
 {
     char folder[] = "/tmp/test_load.XXXXXX";
-    bool has_failed = true;
 
     cr_assert_not_null(mkdtemp(folder));
     cr_assert_eq(chdir(folder), 0);
     write_file("t.ini", WITH_USERS "a = host=pg1 auth_user=b\n");
     write_file("users.txt", "\"zoe\" \"old\"\n\"bob\" \"x\"\n");
     nodes = "pg1:5432:8008";
-    for (unsigned nth = 1; has_failed; nth++) {
-        struct config *config;
-        struct text errors;
-
-        text_init(&errors, 10000);
-        memory_fail_at = nth;
-        config = config_load_file_with("t.ini", get, &errors);
-        has_failed = memory_fail_at == 0;
-        memory_fail_at = 0;
-        cr_expect_eq(config == NULL, has_failed, "allocation %u", nth);
-        if (has_failed)
-            cr_expect_str_eq(text_get(&errors), "t.ini: out of memory\n");
-        config_release(config);
-        text_clear(&errors);
-    }
+    survive_each_failure(load_it, "t.ini: out of memory\n");
     unlink("t.ini");
     unlink("users.txt");
     rmdir(folder);

@@ -31,19 +31,6 @@ static void clear_pair(void)
 
 TestSuite(stream_tls, .init = make_pair, .fini = clear_pair, .timeout = 120);
 
-static const char *name_of(struct tls_way way)
-{
-    static char name[64];
-
-    snprintf(name, sizeof name, "as a %s, TLS 1.%d",
-             way.role == TLS_SERVER ? "server" : "client",
-             way.version == TLS1_3_VERSION ? 3 : 2);
-    return name;
-}
-
-#define EACH_WAY(way) \
-    for (const struct tls_way *way = tls_ways; way < tls_ways + TLS_WAYS; way++)
-
 static void expect_calls(const char *calls)
 {
     cr_expect_str_eq(pair.near.calls, calls, "%s, expected %s", pair.near.calls, calls);
@@ -148,7 +135,7 @@ Test(stream_tls, ends_behind_the_handshake_if_it_was_told_to_before)
         tls_pair_prepare(&pair, *way);
         tls_pair_open(&pair);
         recorder_end(&pair.near);
-        cr_assert(tls_pair_greet(&pair), "%s", name_of(*way));
+        cr_assert(tls_pair_greet(&pair), "%s", tls_way_name(*way));
         tls_pair_turn(&pair, 3);
         cr_expect_eq(tls_peer_read(&pair.far, got, 100, &has_ended), 0);
         cr_expect(has_ended, "close_notify");
@@ -180,9 +167,9 @@ Test(stream_tls, sends_what_the_plain_stream_still_had_to_send_first)
             turn(pair.loop, 1);
         }
         cr_expect_eq(peers_differ_at(heard, sizeof heard), sizeof heard, "%s",
-                     name_of(*way));
+                     tls_way_name(*way));
         tls_peer_open(&pair.far, pair.fds[1]);
-        cr_assert(tls_pair_greet(&pair), "%s", name_of(*way));
+        cr_assert(tls_pair_greet(&pair), "%s", tls_way_name(*way));
         expect_to_talk();
     }
 }
@@ -211,7 +198,8 @@ Test(stream_tls, takes_the_bytes_that_its_owner_has_read_already)
             cr_assert_gt(first->end, 0u);
             pair.start.first = first;
             cr_assert(stream_tls_start(&pair.near.stream, &pair.start));
-            cr_assert(tls_pair_greet(&pair), "%s, %zu bytes", name_of(*way), sizes[i]);
+            cr_assert(tls_pair_greet(&pair), "%s, %zu bytes", tls_way_name(*way),
+                      sizes[i]);
             expect_to_talk();
         }
     }
@@ -244,7 +232,7 @@ Test(stream_tls, begins_within_a_callback_of_the_plain_stream)
         turn(pair.loop, 1);
         cr_expect(stream_is_tls(&pair.near.stream));
         tls_peer_open(&pair.far, pair.fds[1]);
-        cr_assert(tls_pair_greet(&pair), "%s", name_of(*way));
+        cr_assert(tls_pair_greet(&pair), "%s", tls_way_name(*way));
         expect_to_talk();
     }
 }
@@ -300,7 +288,7 @@ Test(stream_tls, begins_between_the_plain_streams_last_write_and_a_read)
         cr_assert(stream_is_tls(&pair.near.stream));
         cr_expect_eq(pair.near.n_bytes, 0u);
         pair.far.is_deaf = false;
-        cr_assert(tls_pair_greet(&pair), "%s", name_of(*way));
+        cr_assert(tls_pair_greet(&pair), "%s", tls_way_name(*way));
         expect_to_talk();
     }
 }
@@ -312,7 +300,7 @@ Test(stream_tls, shakes_hands_one_byte_at_a_time)
         tls_pair_prepare(&pair, *way);
         tls_pair_open(&pair);
         pair.far.piece = 1;
-        cr_assert(tls_pair_greet(&pair), "%s", name_of(*way));
+        cr_assert(tls_pair_greet(&pair), "%s", tls_way_name(*way));
         pair.far.piece = 0;
         tls_pair_turn(&pair, 2);
         expect_to_talk();
@@ -618,7 +606,7 @@ Test(stream_tls, speaks_only_the_protocols_that_are_set)
             tls_pair_prepare(&pair, *way);
             pair.settings.protocols = cases[i].protocols;
             cr_expect_eq(greets(), cases[i].fits[way->version == TLS1_3_VERSION],
-                         "%s, %s", name_of(*way), cases[i].protocols);
+                         "%s, %s", tls_way_name(*way), cases[i].protocols);
             if (!pair.near.is_open)
                 expect_failure(NULL);
         }
@@ -755,7 +743,7 @@ Test(stream_tls, agrees_on_a_protocol_by_alpn)
     EACH_WAY(way)
     {
         have_alpn(*way, postgresql, sizeof postgresql - 1);
-        cr_expect(greets(), "%s: %s", name_of(*way), pair.why);
+        cr_expect(greets(), "%s: %s", tls_way_name(*way), pair.why);
         cr_expect(stream_tls_has_alpn(&pair.near.stream));
         expect_to_talk();
     }
@@ -766,7 +754,7 @@ Test(stream_tls, refuses_a_peer_without_alpn_where_it_is_needed)
     EACH_WAY(way)
     {
         have_alpn(*way, NULL, 0);
-        cr_expect_not(greets() && way->role == TLS_SERVER, "%s", name_of(*way));
+        cr_expect_not(greets() && way->role == TLS_SERVER, "%s", tls_way_name(*way));
         expect_failure(way->role == TLS_SERVER ? "a direct TLS connection without ALPN"
                                                : "no protocol was agreed on by ALPN");
         have_alpn(*way, NULL, 0);
@@ -801,7 +789,7 @@ Test(stream_tls, resumes_a_session_with_the_same_peer)
         for (unsigned i = 0; i < 4; i++) {
             cr_assert(greets(), "%s", pair.why);
             cr_expect_eq(stream_tls_was_resumed(&pair.near.stream), i > 0, "%s, %u",
-                         name_of(*way), i);
+                         tls_way_name(*way), i);
             cr_expect_eq(SSL_session_reused(pair.far.ssl), i > 0);
             expect_to_talk(); /* and reads the ticket */
             cr_expect_not_null(stream_tls_peer_certificate(&pair.near.stream));

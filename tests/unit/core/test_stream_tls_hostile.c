@@ -27,19 +27,6 @@ static void clear_pair(void)
 
 TestSuite(stream_tls_hostile, .init = make_pair, .fini = clear_pair, .timeout = 120);
 
-static const char *name_of(struct tls_way way)
-{
-    static char name[64];
-
-    snprintf(name, sizeof name, "as a %s, TLS 1.%d",
-             way.role == TLS_SERVER ? "server" : "client",
-             way.version == TLS1_3_VERSION ? 3 : 2);
-    return name;
-}
-
-#define EACH_WAY(way) \
-    for (const struct tls_way *way = tls_ways; way < tls_ways + TLS_WAYS; way++)
-
 static void expect_calls(const char *calls)
 {
     cr_expect_str_eq(pair.near.calls, calls, "%s, expected %s", pair.near.calls, calls);
@@ -112,7 +99,7 @@ Test(stream_tls_hostile, a_handshake_with_a_changed_byte_never_succeeds)
                 tls_pair_turn(&pair, 1);
             is_done = pair.near.is_open && pair.far.is_greeted && pair.far.n_sent > i;
             cr_expect_not(is_done && !pair.near.has_failed && !pair.far.has_failed,
-                          "%s, byte %zu of %zu", name_of(*way), i, n);
+                          "%s, byte %zu of %zu", tls_way_name(*way), i, n);
             if (pair.near.has_failed)
                 expect_failure(NULL);
         }

@@ -38,9 +38,6 @@ static void clear_pair(void)
 
 TestSuite(stream_tls_traffic, .init = make_pair, .fini = clear_pair, .timeout = 300);
 
-#define EACH_WAY(way) \
-    for (const struct tls_way *way = tls_ways; way < tls_ways + TLS_WAYS; way++)
-
 static void expect_calls(const char *calls)
 {
     cr_expect_str_eq(pair.near.calls, calls, "%s, expected %s", pair.near.calls, calls);
