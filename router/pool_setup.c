@@ -153,12 +153,14 @@ static void make_warm_pool(struct worker *worker, const struct database_config *
 void pool_setup_all(struct worker *worker)
 {
     const struct config *config = worker->config;
-    struct pool *pool;
 
-    for (uint32_t next = 0; (pool = pools_at(&worker->pools, next)) != NULL;
-         next = pool->number + 1)
+    LIST_EACH(item, &worker->pools.pools)
+    {
+        struct pool *pool = CONTAINER_OF(item, struct pool, in_pools);
+
         if (!pool_is_private(pool))
             set_up_again(worker, pool);
+    }
     for (size_t i = 0; worker->number == 0 && i < config->n_databases; i++)
         make_warm_pool(worker, &config->databases[i]);
     if (worker->topology != NULL)
