@@ -274,6 +274,7 @@ static void *write_lines(void *unused)
     static char chunk[64 * 1024];
 
     (void)unused;
+    pthread_setname_np(pthread_self(), "log");
     pthread_mutex_lock(&queue.lock);
     while (!queue.stops || queue.length > 0) {
         size_t n = queue.length;

@@ -191,6 +191,7 @@ static void epoll_move(struct stream *from, struct stream *to)
     ev_io_stop(from->loop->ev, &from->watcher);
     *to = *from;
     ev_io_init(&to->watcher, on_io, from->watcher.fd, 0);
+    ev_set_priority(&to->watcher, ev_priority(&from->watcher));
     if (to->is_woken)
         wake(to);
     from->watcher.fd = -1;
@@ -365,6 +366,7 @@ static void open_stream(struct stream *stream, struct loop *loop, int fd,
         .loop = loop,
     };
     ev_io_init(&stream->watcher, on_io, fd, 0);
+    ev_set_priority(&stream->watcher, events->comes_first);
     if (fd >= 0 && settings != NULL)
         socket_tune(fd, settings);
 }

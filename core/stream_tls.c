@@ -692,6 +692,7 @@ static void put_on_top(struct stream *stream, struct stream_tls *tls)
     stream->ops = &tls_ops;
     stream->may_splice = false;
     ev_io_init(&stream->watcher, on_wake, -1, 0); /* never started, only fed */
+    ev_set_priority(&stream->watcher, ev_priority(&tls->below.watcher));
     stream->watcher.data = tls;
 }
 
@@ -733,7 +734,7 @@ bool stream_tls_adopt(struct stream *stream, struct loop *loop, int fd, SSL *ssl
     tls->ssl = ssl;
     tls->context = tls_context_of(ssl);
     tls_link_attach(ssl, &tls->link);
-    stream_adopt(&tls->below, loop, fd, settings, &events_below, tls);
+    stream_adopt(&tls->below, loop, fd, settings, events, tls);
     *stream = (struct stream){.loop = loop, .events = events, .owner = owner};
     put_on_top(stream, tls);
     return true;

@@ -896,6 +896,7 @@ static const struct stream_events stream_events = {
     .on_sent = on_sent,
     .on_end = on_end,
     .on_failed = on_failed,
+    .comes_first = true,
 };
 
 /* ---- from one worker to another -----------------------------------------------------

@@ -206,6 +206,7 @@ static const struct stream_events connecting_events = {
     .on_sent = on_too_early,
     .on_end = on_too_early,
     .on_failed = on_failed,
+    .comes_first = true,
 };
 
 static const struct stream_events asking_events = {

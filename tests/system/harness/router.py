@@ -81,8 +81,9 @@ def _value(text):
 class Log:
     """What the program writes to standard error, as it comes."""
 
-    def __init__(self, stream):
+    def __init__(self, program):
         self.all = []
+        self._program, stream = program, program.stderr
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
         self._thread.start()
@@ -99,18 +100,47 @@ class Log:
 
     def mark(self):
         """A place in the log, for `since`."""
+        self._settle()
         return len(self.all)
 
     def find(self, name=None, since=0, **fields):
-        """All events of that name whose fields have these values."""
+        """All events of that name whose fields have these values, of what was logged before
+        this is asked."""
+        self._settle()
+        return self._fitting(name, since, fields)
+
+    def _fitting(self, name, since, fields):
         return [event for event in self.all[since:] if event.fits(name, fields)]
+
+    def _settle(self):
+        """The program's lines are on their way for a while, on a machine that does much else:
+        waits until its log thread has nothing to do, and nothing comes any more."""
+        def is_settled():
+            before = len(self.all)
+            if not self._thread.is_alive():
+                return True
+            if self._is_writing():
+                return False
+            time.sleep(0.01)
+            return len(self.all) == before
+
+        process.wait_until(is_settled, 2, step=0.005)
+
+    def _is_writing(self):
+        with contextlib.suppress(OSError):  # it has ended
+            for path in glob.glob(f"/proc/{self._program.pid}/task/*/stat"):
+                with open(path, encoding="latin-1") as file:
+                    name, _, rest = file.read().partition("(")[2].rpartition(")")
+                if name == "log" and rest.split()[0] == "R":
+                    return True
+        return False
 
     def wait(self, name=None, seconds=10, since=0, **fields):
         """The first one, now or within `seconds`."""
         found = []
 
         def is_there():
-            found[:] = self.find(name, since, **fields)
+            found[:] = self._fitting(name, since, fields)
             return found
 
         with self._changed:
@@ -156,7 +186,7 @@ class Router:
             [*prefix, *setarch(self.sanitizer), program, *arguments], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
             env={**os.environ, **sanitizer_options(folder), **(environment or {})})
-        self.log = Log(self.process.stderr)
+        self.log = Log(self.process)
 
     def _write(self):
         text = "".join(f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
@@ -236,9 +266,10 @@ class Router:
         return self.log.wait(expect, since=since)
 
     def memory_kb(self):
-        """Resident memory that belongs to it alone."""
+        """Resident memory that no file stands behind: what is its own does not change when
+        another process of the same program ends."""
         with open(f"/proc/{self.process.pid}/smaps_rollup", encoding="ascii") as file:
-            return sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
+            return sum(int(line.split()[1]) for line in file if line.startswith("Anonymous:"))
 
     def cpu_seconds(self):
         with open(f"/proc/{self.process.pid}/stat", encoding="latin-1") as file:

@@ -147,6 +147,37 @@ Test(stream, brings_every_byte_in_order)
     expect_calls("b");
 }
 
+static char order[8];
+
+static void write_name(struct stream *stream, struct buffer *bytes)
+{
+    strncat(order, stream->owner, 1);
+    buffer_give(bytes);
+}
+
+Test(stream, that_comes_first_is_seen_before_others)
+{
+    static const struct stream_events others = {.on_bytes = write_name};
+    static const struct stream_events first = {.on_bytes = write_name, .comes_first = true};
+    const struct stream_events *events[] = {&others, &first, &others, &first};
+    char *names[] = {"o", "F", "o", "F"};
+    struct stream streams[4];
+    int pairs[4][2];
+
+    for (size_t i = 0; i < 4; i++) {
+        peers_unix(pairs[i]);
+        stream_adopt(&streams[i], loop, pairs[i][0], NULL, events[i], names[i]);
+        stream_want(&streams[i], true);
+        peers_write(pairs[i][1], "x", 1);
+    }
+    turn(loop, 1);
+    cr_expect_str_eq(order, "FFoo");
+    for (size_t i = 0; i < 4; i++) {
+        stream_close(&streams[i]);
+        close(pairs[i][1]);
+    }
+}
+
 Test(stream, tells_that_the_peer_has_ended_behind_its_last_byte)
 {
     open_tcp(0);
