@@ -21,7 +21,13 @@
 /* Choices: the words in config/types.def stand in the order of these enums. */
 enum check_kind { CHECK_PATRONI, CHECK_POSTGRES, CHECK_TCP };
 enum listener_mode { MODE_TCP, MODE_POOL };
-enum listener_role { ROLE_PRIMARY, ROLE_REPLICA, ROLE_READ_ONLY, ROLE_ANY };
+enum listener_role {
+    ROLE_PRIMARY,
+    ROLE_REPLICA,
+    ROLE_READ_ONLY,
+    ROLE_ANY,
+    ROLE_DEFAULT /* own_role only: with mode = pool what the client's database says */
+};
 enum balance {
     BALANCE_ROUNDROBIN,
     BALANCE_LEASTCONN,
@@ -112,6 +118,7 @@ struct network_list {
 #define C_check enum check_kind
 #define C_mode enum listener_mode
 #define C_role enum listener_role
+#define C_own_role enum listener_role
 #define C_balance enum balance
 #define C_on_role_change enum on_role_change
 #define C_pool_mode enum pool_mode

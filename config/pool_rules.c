@@ -195,10 +195,10 @@ static void refuse(struct loading *loading, const struct section *section,
 void pool_rules_check_listener(struct loading *loading, const struct section *section)
 {
     static const enum setting_id of_tcp[] = {
-        SETTING_LISTENER_cluster,         SETTING_LISTENER_role,
-        SETTING_LISTENER_check_uri,       SETTING_LISTENER_balance,
-        SETTING_LISTENER_connect_timeout, SETTING_LISTENER_client_timeout,
-        SETTING_LISTENER_server_timeout,  SETTING_LISTENER_on_role_change};
+        SETTING_LISTENER_cluster,        SETTING_LISTENER_check_uri,
+        SETTING_LISTENER_balance,        SETTING_LISTENER_connect_timeout,
+        SETTING_LISTENER_client_timeout, SETTING_LISTENER_server_timeout,
+        SETTING_LISTENER_on_role_change};
     static const enum setting_id of_pool[] = {SETTING_LISTENER_pool_mode,
                                               SETTING_LISTENER_auth_type};
     const struct listener_config *listener = loading_fields(loading, section);

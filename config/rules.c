@@ -272,6 +272,8 @@ static void check_listener(struct loading *loading, const struct section *sectio
     pool_rules_check_listener(loading, section);
     if (listener->mode == MODE_POOL)
         return;
+    if (listener->role == ROLE_DEFAULT)
+        listener->role = ROLE_PRIMARY;
     listener->to = find_cluster(loading, section);
     check_uri(loading, section, listener);
     if (listener->to == NULL)

@@ -48,8 +48,8 @@ struct stream_events {
     void (*on_end)(struct stream *stream);
     /* Both ways are dead. */
     void (*on_failed)(struct stream *stream, enum stream_failure why);
-    /* What it brings is seen before what others bring in the same iteration. Read when the
-     * stream is opened, and its own from then on. */
+    /* What it brings is seen before what others bring in the same iteration. Read when
+     * the stream is opened, and its own from then on. */
     bool comes_first;
 };
 

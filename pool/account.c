@@ -26,7 +26,7 @@ struct password {
 struct entry {
     struct account account;
     UT_hash_handle hh;
-    char key[]; /* name, database and user, with a zero byte behind each */
+    char key[]; /* name, database and user, with a zero byte behind each, and role */
 };
 
 struct accounts {
@@ -278,7 +278,7 @@ static bool set_terms(struct account *account, const struct account_terms *terms
 
 static size_t key_bytes(const struct account_terms *terms)
 {
-    return strlen(terms->name) + strlen(terms->database) + strlen(terms->user) + 3;
+    return strlen(terms->name) + strlen(terms->database) + strlen(terms->user) + 4;
 }
 
 /* With nothing but its names yet. */
@@ -293,6 +293,8 @@ static struct entry *make_entry(struct accounts *accounts,
     memcpy(entry->key, terms->name, n_name);
     memcpy(entry->key + n_name, terms->database, n_database);
     memcpy(entry->key + n_name + n_database, terms->user, strlen(terms->user) + 1);
+    entry->key[key_bytes(terms) - 1] = (char)terms->role;
+    entry->account.role = terms->role;
     entry->account.home = accounts;
     entry->account.name = entry->key;
     entry->account.database = entry->key + n_name;

@@ -24,9 +24,10 @@ struct shared_limit;
 struct account {
     struct accounts *home;
     unsigned references;
-    const char *name;     /* of the database, as clients ask for it */
-    const char *database; /* as the server is asked for it */
-    const char *user;     /* as the server is logged in to */
+    const char *name;        /* of the database, as clients ask for it */
+    const char *database;    /* as the server is asked for it */
+    const char *user;        /* as the server is logged in to */
+    enum listener_role role; /* ROLE_DEFAULT: what the database's settings say */
     struct shared_limit *of_database, *of_user; /* held */
     struct ledger_limit *limits[LEDGER_NODE];
     struct ledger_pool *ledger_pool;
@@ -41,6 +42,7 @@ struct account {
 
 struct account_terms {
     const char *name, *database, *user, *password;
+    enum listener_role role;
     unsigned pool_size, reserve_pool_size, max_db_connections, max_user_connections;
 };
 

@@ -22,6 +22,8 @@ static bool takes_role(const struct topology_cluster *cluster, size_t index,
                 !node->is_lagging);
     case ROLE_ANY:
         return true;
+    case ROLE_DEFAULT: /* settled when the configuration was loaded */
+        break;
     }
     UNREACHABLE();
 }

@@ -25,15 +25,16 @@ static const char *password_of(const struct config *config,
 
 static struct account *hold_account(struct worker *worker, const struct config *config,
                                     const struct database_config *settings,
-                                    const char *database, const char *user)
+                                    const struct pool_asked *asked)
 {
     const struct main_config *main = &config->main;
-    const struct user_config *own = config_user(config, user);
+    const struct user_config *own = config_user(config, asked->user);
     struct account_terms terms = {
-        .name = database,
-        .database = *settings->dbname != '\0' ? settings->dbname : database,
-        .user = user,
-        .password = password_of(config, settings, user),
+        .name = asked->database,
+        .database = *settings->dbname != '\0' ? settings->dbname : asked->database,
+        .user = asked->user,
+        .role = asked->role,
+        .password = password_of(config, settings, asked->user),
         .pool_size = (unsigned)OF_USER(
             own, pool_size, config_own(settings->pool_size, main->default_pool_size)),
         .reserve_pool_size = (unsigned)OF_USER(
@@ -57,14 +58,21 @@ static unsigned min_pool_size(const struct config *config,
     return (unsigned)config_own(settings->min_pool_size, config->main.min_pool_size);
 }
 
+/* Hosts without a [cluster] have no roles: see config/config.h. */
+static enum listener_role role_of(const struct database_config *settings,
+                                  enum listener_role asked)
+{
+    return asked == ROLE_DEFAULT || settings->to->is_implicit ? settings->role : asked;
+}
+
 static struct pool_terms terms_of(const struct config *config,
                                   const struct database_config *settings,
-                                  enum pool_mode mode)
+                                  const struct pool_asked *asked)
 {
     const struct main_config *main = &config->main;
 
     return (struct pool_terms){
-        .role = settings->role,
+        .role = role_of(settings, asked->role),
         .connect_timeout_ms = (uint64_t)main->server_connect_timeout,
         .retry_ms = (uint64_t)main->server_login_retry,
         .lifetime_ms =
@@ -80,16 +88,16 @@ static struct pool_terms terms_of(const struct config *config,
             strcmp(settings->name, "*") == 0 ? (uint64_t)main->autodb_idle_timeout : 0,
         .check_delay_ms = (uint64_t)main->server_check_delay,
         .resets_always = main->server_reset_query_always,
-        .mode = mode,
+        .mode = asked->mode,
     };
 }
 
 struct pool *pool_setup(struct worker *worker, const struct config *config,
-                        const struct database_config *settings, const char *database,
-                        const char *user, enum pool_mode mode)
+                        const struct database_config *settings,
+                        const struct pool_asked *asked)
 {
-    struct account *account = hold_account(worker, config, settings, database, user);
-    struct pool_terms terms = terms_of(config, settings, mode);
+    struct account *account = hold_account(worker, config, settings, asked);
+    struct pool_terms terms = terms_of(config, settings, asked);
 
     if (account == NULL)
         return NULL;
@@ -130,8 +138,11 @@ static void set_up_again(struct worker *worker, struct pool *pool)
 
     if (settings == NULL || !is_as_before(account, settings))
         leave_to_its_clients(pool);
-    else if (pool_setup(worker, config, settings, account->name, account->user,
-                        pool->terms.mode) == NULL)
+    else if (pool_setup(worker, config, settings,
+                        &(struct pool_asked){.database = account->name,
+                                             .user = account->user,
+                                             .mode = pool->terms.mode,
+                                             .role = account->role}) == NULL)
         LOG(ERROR, "out of memory: a pool goes on as before",
             TEXT("database", account->name), TEXT("user", account->user));
 }
@@ -139,13 +150,15 @@ static void set_up_again(struct worker *worker, struct pool *pool)
 static void make_warm_pool(struct worker *worker, const struct database_config *settings)
 {
     const struct config *config = worker->config;
-    enum pool_mode mode = config_pool_mode(config, NULL, settings, NULL);
+    struct pool_asked asked = {.database = settings->name,
+                               .user = settings->user,
+                               .mode = config_pool_mode(config, NULL, settings, NULL),
+                               .role = ROLE_DEFAULT};
 
     if (*settings->user == '\0' || strcmp(settings->name, "*") == 0 ||
         min_pool_size(config, settings) == 0)
         return;
-    if (pool_setup(worker, config, settings, settings->name, settings->user, mode) ==
-        NULL)
+    if (pool_setup(worker, config, settings, &asked) == NULL)
         LOG(ERROR, "out of memory: no servers are kept warm",
             TEXT("database", settings->name));
 }

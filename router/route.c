@@ -43,6 +43,8 @@ bool route_may_stay(const struct topology_cluster *cluster,
         return is_primary(cluster, node) || is_replica(node);
     case ROLE_ANY:
         return true;
+    case ROLE_DEFAULT: /* settled when the configuration was loaded */
+        break;
     }
     UNREACHABLE();
 }
@@ -135,6 +137,8 @@ static const char *what_is_missing(const struct listener_config *listener)
         return "neither a primary nor a replica is available";
     case ROLE_ANY:
         return "no node is available";
+    case ROLE_DEFAULT: /* settled when the configuration was loaded */
+        break;
     }
     UNREACHABLE();
 }

@@ -28,6 +28,7 @@ static void look_up(struct target *target, const struct listener *listener,
     target->user_settings = config_user(config, target->user);
     target->auth = config_auth_type(config, listener->settings);
     target->is_known = text != NULL;
+    target->role = listener->settings->role;
     if (target->settings != NULL) {
         target->mode = config_pool_mode(config, listener->settings, target->settings,
                                         target->user_settings);
@@ -285,8 +286,11 @@ struct pool *target_pool(const struct target *target, struct worker *worker,
     const struct config *config = newest != NULL ? worker->config : target->config;
     const struct database_config *settings = newest != NULL ? newest : target->settings;
     const char *user = *settings->user != '\0' ? settings->user : target->user;
-    struct pool *pool =
-        pool_setup(worker, config, settings, target->database, user, target->mode);
+    struct pool *pool = pool_setup(worker, config, settings,
+                                   &(struct pool_asked){.database = target->database,
+                                                        .user = user,
+                                                        .mode = target->mode,
+                                                        .role = target->role});
 
     if (pool == NULL)
         return NULL;

@@ -89,16 +89,18 @@ static struct pool_sum *add_pool(struct sums *sums, char *key, size_t n_key)
 }
 
 static struct pool_sum *get_pool(struct sums *sums, const char *database,
-                                 const char *user)
+                                 const char *user, enum listener_role role)
 {
     struct pool_entry *table = sums->pool_table, *entry;
-    size_t n_database = strlen(database) + 1, n_key = n_database + strlen(user) + 1;
+    size_t n_database = strlen(database) + 1, n_user = strlen(user) + 1;
+    size_t n_key = n_database + n_user + 1;
     char *key = memory_zeroed(n_key);
 
     if (key == NULL)
         return NULL;
     memcpy(key, database, n_database);
-    memcpy(key + n_database, user, n_key - n_database);
+    memcpy(key + n_database, user, n_user);
+    key[n_key - 1] = (char)role;
     HASH_FIND(hh, table, key, n_key, entry);
     if (entry == NULL)
         return add_pool(sums, key, n_key);
@@ -171,8 +173,9 @@ static void add_survey(struct pool_survey *to, const struct pool_survey *one)
 
 static bool add_one_pool(struct sums *sums, const struct pool *pool)
 {
-    struct pool_sum *sum = get_pool(sums, pool->account->name, pool->account->user);
-    struct user_sum *user = get_user(sums, pool->account->user);
+    const struct account *account = pool->account;
+    struct pool_sum *sum = get_pool(sums, account->name, account->user, account->role);
+    struct user_sum *user = get_user(sums, account->user);
     struct pool_survey survey;
 
     if (sum == NULL || user == NULL)
@@ -182,6 +185,7 @@ static bool add_one_pool(struct sums *sums, const struct pool *pool)
     if (sum->why[0] == '\0')
         snprintf(sum->why, sizeof sum->why, "%s", survey.why);
     sum->mode = pool->terms.mode;
+    sum->role = pool->terms.role;
     sum->n_clients += pool->n_clients;
     sum->n_waiting += (unsigned)pool->needs.n;
     pool_counts_add(&sum->counts, &pool->counts);
@@ -201,11 +205,13 @@ static bool add_one_pool(struct sums *sums, const struct pool *pool)
 /* The console is a pool, too, without servers. */
 static bool add_console(struct sums *sums, const struct worker *worker)
 {
-    struct pool_sum *sum = get_pool(sums, CONFIG_POOL_LISTENER, CONFIG_POOL_LISTENER);
+    struct pool_sum *sum =
+        get_pool(sums, CONFIG_POOL_LISTENER, CONFIG_POOL_LISTENER, ROLE_DEFAULT);
 
     if (sum == NULL)
         return false;
     sum->mode = POOL_MODE_STATEMENT;
+    sum->role = ROLE_DEFAULT;
     sum->n_clients += worker->n_consoles;
     pool_counts_add(&sum->counts, &worker->console_counts);
     return true;
@@ -245,7 +251,9 @@ static int compare_pools(struct pool_entry *a, struct pool_entry *b)
 {
     int order = strcmp(a->sum.database, b->sum.database);
 
-    return order != 0 ? order : strcmp(a->sum.user, b->sum.user);
+    if (order == 0)
+        order = strcmp(a->sum.user, b->sum.user);
+    return order != 0 ? order : (int)a->sum.role - (int)b->sum.role;
 }
 
 static int compare_users(struct user_entry *a, struct user_entry *b)

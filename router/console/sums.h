@@ -12,13 +12,14 @@
 
 struct worker;
 
-/* Pools with the same database and user are one. */
+/* Pools with the same database and user are one, unless a listener says their role. */
 struct pool_sum {
     struct link in_list;
-    char *key; /* database, zero byte, user, zero byte */
+    char *key; /* database, zero byte, user, zero byte, the listener's role */
     const char *database;
     const char *user; /* as servers know it */
     enum pool_mode mode;
+    enum listener_role role;
     unsigned n_clients; /* waiting ones too */
     unsigned n_waiting;
     struct pool_survey servers; /* but for its `why` */

@@ -24,7 +24,8 @@ static const char *const load_balances[] = {
 static const char *const roles[] = {[ROLE_PRIMARY] = "primary",
                                     [ROLE_REPLICA] = "replica",
                                     [ROLE_READ_ONLY] = "read-only",
-                                    [ROLE_ANY] = "any"};
+                                    [ROLE_ANY] = "any",
+                                    [ROLE_DEFAULT] = NULL};
 
 static enum row_step ended(struct row *row)
 {
@@ -354,6 +355,7 @@ static enum row_step add_pool(struct snapshot *snapshot, struct question *questi
     row_text(&row, pool_modes[sum->mode]);
     row_text(&row, load_balance_of(config_database(snapshot->config, sum->database)));
     row_text(&row, sum->why);
+    row_text(&row, roles[sum->role]);
     return ended(&row);
 }
 

@@ -20,9 +20,9 @@ def where_is(client):
     return one(client, "select inet_server_addr()").compressed
 
 
-def where_are(router, database="app", n=8):
+def where_are(router, database="app", n=8, listener="pool"):
     """How many of n clients that work together each node has."""
-    clients = [join(router, database=database) for _ in range(n)]
+    clients = [join(router, listener, database=database) for _ in range(n)]
     for client in clients:
         client.execute("begin")
     found = collections.Counter(where_is(client) for client in clients)
@@ -58,6 +58,34 @@ def test_a_pool_follows_the_roles_of_its_cluster(cluster, pool):
     cluster.wait_for_roles()
     now = {node.address for node in cluster.replicas()}
     assert process.wait_until(lambda: set(where_are(r, "replica")) == now, 15)
+
+
+def test_a_listener_of_a_pool_has_a_role_of_its_own(cluster, pool):
+    """One line of [databases] is both: each role is a pool, with its own limit."""
+    def listener(role):
+        return {"mode": "pool", "bind": f"127.0.0.1:{free_port()}", "role": role}
+
+    r = pool(main={**TRANSACTION, "stats_users": "app"}, check=QUICK,
+             databases={"app": "cluster=main", "old": "cluster=main role=replica dbname=app"},
+             more={"listener ro": listener("replica"), "listener rw": listener("primary")})
+    leader = cluster.leader().address
+    replicas = {node.address for node in cluster.replicas()}
+    assert set(where_are(r, n=4)) == {leader}
+    assert set(where_are(r, "old", n=4)) == replicas
+    for database in ("app", "old"):
+        assert set(where_are(r, database, n=4, listener="ro")) == replicas
+        assert set(where_are(r, database, n=4, listener="rw")) == {leader}
+    with join(r, dbname="pgbouncer") as console:
+        pools = [(row[0], row[-1]) for row in console.execute("show pools").fetchall()]
+    assert pools == [("app", "primary"), ("app", "primary"), ("app", "replica"), ("old", "primary"),
+                     ("old", "replica"), ("old", "replica"), ("pgbouncer", None)]
+
+    r.sections["listener ro"]["role"] = "primary"
+    r.reload()
+    assert set(where_are(r, n=4, listener="ro")) == {leader}
+    new = cluster.switchover()
+    r.log.wait("primary changed", **{"is": new.name})
+    assert set(where_are(r, n=4, listener="rw")) == set(where_are(r, n=4)) == {new.address}
 
 
 def test_a_database_with_hosts_of_its_own(cluster, pool):

@@ -52,7 +52,6 @@ Test(pool_rules, want_each_setting_in_a_listener_of_its_mode)
          "role = any\ncheck_uri = /x\nbalance = first\nconnect_timeout = 1\n"
          "client_timeout = 1\nserver_timeout = 1\non_role_change = keep\n",
          "t.ini:10: cluster goes with mode = tcp only; expected it in another listener\n"
-         "t.ini:11: role goes with mode = tcp only; expected it in another listener\n"
          "t.ini:12: check_uri goes with mode = tcp only; expected it in another "
          "listener\n"
          "t.ini:13: balance goes with mode = tcp only; expected it in another listener\n"

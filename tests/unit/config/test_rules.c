@@ -163,8 +163,9 @@ Test(rules, want_no_roles_of_a_tcp_check)
             {CLUSTER "check = tcp\n" LISTENER "role = any\n", ""},
             {"[cluster main]\nnodes = pg1:5432\ncheck = tcp\n" LISTENER, ""},
             {CLUSTER "check = tcp\n" LISTENER "role = bad\n",
-             "t.ini:6: role = 'bad' cannot be read; expected primary, replica, read-only "
-             "or any\n"},
+             "t.ini:6: role = 'bad' cannot be read; expected primary, replica, "
+             "read-only, "
+             "any or default\n"},
         };
 
         expect_each(examples, COUNT_OF(examples));

@@ -77,7 +77,7 @@ Test(setting, fills_in_the_defaults)
     cr_expect_null(cluster.check_dbname);
 
     cr_assert(setting_init_fields(SECTION_LISTENER, &listener));
-    cr_expect_eq(listener.role, ROLE_PRIMARY);
+    cr_expect_eq(listener.role, ROLE_DEFAULT);
     cr_expect_eq(listener.balance, BALANCE_LEASTCONN);
     cr_expect_eq(listener.queue_timeout, 10000);
     cr_expect_str_eq(listener.cluster, "");

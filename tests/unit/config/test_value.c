@@ -180,6 +180,8 @@ Test(value, has_the_words_of_choices_in_the_order_of_their_enums)
     EXPECT_CHOICE(own_pool_mode, "transaction", POOL_MODE_TRANSACTION);
     EXPECT_CHOICE(own_pool_mode, "statement", POOL_MODE_STATEMENT);
     EXPECT_CHOICE(own_pool_mode, "default", POOL_MODE_DEFAULT);
+    EXPECT_CHOICE(own_role, "primary", ROLE_PRIMARY);
+    EXPECT_CHOICE(own_role, "default", ROLE_DEFAULT);
     EXPECT_CHOICE(auth_type, "trust", AUTH_TYPE_TRUST);
     EXPECT_CHOICE(auth_type, "any", AUTH_TYPE_ANY);
     EXPECT_CHOICE(auth_type, "plain", AUTH_TYPE_PLAIN);
@@ -241,6 +243,7 @@ Test(value, compares_and_clears_every_type)
         {VALUE_OWN_DURATION, "default", "1s"},
         {VALUE_pool_mode, "session", "statement"},
         {VALUE_own_pool_mode, "default", "session"},
+        {VALUE_own_role, "default", "replica"},
         {VALUE_auth_type, "trust", "md5"},
         {VALUE_own_auth_type, "default", "trust"},
         {VALUE_sslmode, "disable", "require"},

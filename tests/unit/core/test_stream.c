@@ -158,7 +158,8 @@ static void write_name(struct stream *stream, struct buffer *bytes)
 Test(stream, that_comes_first_is_seen_before_others)
 {
     static const struct stream_events others = {.on_bytes = write_name};
-    static const struct stream_events first = {.on_bytes = write_name, .comes_first = true};
+    static const struct stream_events first = {.on_bytes = write_name,
+                                               .comes_first = true};
     const struct stream_events *events[] = {&others, &first, &others, &first};
     char *names[] = {"o", "F", "o", "F"};
     struct stream streams[4];

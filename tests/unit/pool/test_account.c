@@ -38,10 +38,10 @@ static struct account *hold(const struct account_terms *terms)
     return account_hold(accounts, terms, &todo);
 }
 
-Test(account, is_one_for_each_name_database_and_user)
+Test(account, is_one_for_each_name_database_user_and_role)
 {
     struct account_terms other = app;
-    struct account *first = hold(&app), *again = hold(&app), *others[3];
+    struct account *first = hold(&app), *again = hold(&app), *others[4];
 
     cr_assert_eq(first, again);
     cr_expect_str_eq(first->name, "app");
@@ -56,7 +56,11 @@ Test(account, is_one_for_each_name_database_and_user)
     other = app;
     other.user = "postgres";
     others[2] = hold(&other);
-    for (unsigned i = 0; i < 3; i++) {
+    other = app;
+    other.role = ROLE_REPLICA;
+    others[3] = hold(&other);
+    cr_expect_eq(others[3]->role, ROLE_REPLICA);
+    for (unsigned i = 0; i < 4; i++) {
         cr_expect_neq(others[i], first);
         account_release(others[i]);
     }
