@@ -223,17 +223,17 @@ struct config {
  * On success the caller owns one reference. Blocks on files: at start and on reload only.
  */
 struct config *config_load_file(const char *path, struct text *errors) MUST_CHECK;
-/* The same in the environment of a container: when the file has no [cluster],
- * POSTGRES_NODES makes one, named main, so that [databases] as written for PgBouncer
- * follow it; `get` is getenv or a test's stand-in. */
+/* The same in the environment of a container, whose variables `get` reads as getenv(3)
+ * does: PGROUTER_<KEY> counts in place of what [pgrouter] says; when the file has no
+ * [cluster], POSTGRES_NODES makes one, named main, so that [databases] as written for
+ * PgBouncer follow it; docs/environment.md has the others. */
 struct config *config_load_file_with(const char *path, char *(*get)(const char *name),
                                      struct text *errors) MUST_CHECK;
 /* The same from memory, and from nothing else: it cannot include files, and its auth_file
  * is not read. `source` stands in place of the file's name in errors. */
 struct config *config_load_text(const char *source, const char *ini,
                                 struct text *errors) MUST_CHECK;
-/* The configuration that the environment of a container describes (POSTGRES_NODES,
- * HAPROXY_*); `get` is getenv or a test's stand-in. */
+/* The configuration that the environment of a container describes. */
 struct config *config_load_environment(char *(*get)(const char *name),
                                        struct text *errors) MUST_CHECK;
 

@@ -1,23 +1,22 @@
-/* config/environment.h - the nodes of a container's environment, beside a file. */
+/* config/environment.h - what a container's environment says, as a whole configuration or
+ * beside a file. Mistakes are noted in `loading`. At start and on reload only: blocks on
+ * files that hold secrets.
+ */
 #ifndef CONFIG_ENVIRONMENT_H
 #define CONFIG_ENVIRONMENT_H
 
-#include <stdbool.h>
-#include <stddef.h>
+#include "config/loading.h"
 
-#include "core/check.h"
-#include "core/text.h"
+/* All that config_load_environment() is. */
+void environment_describe(struct loading *loading);
 
-#define ENVIRONMENT_INI_MAX ((size_t)1 << 20)
-
-enum environment_result { ENVIRONMENT_OK, ENVIRONMENT_BAD, ENVIRONMENT_NO_MEMORY };
-
-/* Is POSTGRES_NODES set, to anything but blanks? */
-bool environment_has_nodes(char *(*get)(const char *name));
-/* Adds [cluster main] as config_load_environment() has it. ENVIRONMENT_BAD: `errors` has
- * a line for each mistake. */
-enum environment_result environment_add_cluster(char *(*get)(const char *name),
-                                                struct text *ini,
-                                                struct text *errors) MUST_CHECK;
+/* Settings of [pgrouter], in place of those in a file. */
+void environment_override(struct loading *loading);
+/* [cluster main], when POSTGRES_NODES is set. */
+void environment_add_cluster(struct loading *loading);
+/* HAPROXY_STATS_PASSWORD, where [stats] does not say who may see them. */
+void environment_add_stats_password(struct loading *loading);
+/* Whoever logs in to pools, in place of an auth_file that is not there. */
+void environment_add_user(struct loading *loading);
 
 #endif

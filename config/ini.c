@@ -102,27 +102,30 @@ static void source_clear(struct source *source)
     *source = (struct source){0};
 }
 
+const char *ini_keep(struct ini *ini, const char *name)
+{
+    char **names = memory_resized(ini->names, (ini->n + 1) * sizeof *names);
+
+    if (names == NULL)
+        return NULL;
+    ini->names = names;
+    names[ini->n] = memory_text(name);
+    return names[ini->n] == NULL ? NULL : names[ini->n++];
+}
+
 /* Takes `source->text`; `name` is copied. */
 static void push(struct reading *r, const char *name, struct source source)
 {
-    char **names = memory_resized(r->ini->names, (r->ini->n + 1) * sizeof *names);
-
-    if (names == NULL)
-        goto fail;
-    r->ini->names = names;
-    names[r->ini->n] = memory_text(name);
-    if (names[r->ini->n] == NULL)
-        goto fail;
-    source.name = names[r->ini->n++];
+    source.name = ini_keep(r->ini, name);
+    if (source.name == NULL) {
+        r->out_of_memory = true;
+        source_clear(&source);
+        return;
+    }
     source.next = source.text;
     if (strncmp(source.next, "\xef\xbb\xbf", 3) == 0)
         source.next += 3; /* the byte order mark that some editors write */
     r->open[r->depth++] = source;
-    return;
-
-fail:
-    r->out_of_memory = true;
-    source_clear(&source);
 }
 
 static bool is_open(const struct reading *r, const struct stat *status)

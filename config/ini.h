@@ -63,6 +63,8 @@ bool ini_read_file(struct ini *ini, const char *path,
  * the file's name. */
 bool ini_read_text(struct ini *ini, const char *source, const char *text,
                    const struct ini_handler *handler) MUST_CHECK;
+/* A copy of the name that lives as long, for a place; NULL: out of memory. */
+const char *ini_keep(struct ini *ini, const char *name) MUST_CHECK;
 void ini_clear(struct ini *ini);
 
 #endif

@@ -1,8 +1,10 @@
 /* config/load.c - config_load_file() and config_load_text(): ini text into struct config.
  */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config/environment.h"
 #include "config/ident_file.h"
@@ -137,6 +139,15 @@ static void set(struct loading *loading, struct section *section,
     text_clear(&why);
 }
 
+void loading_set_again(struct loading *loading, struct section *section,
+                       const struct setting *setting, const char *value,
+                       struct place place)
+{
+    section->given[(size_t)(setting - settings) - section->range.first].place.source =
+        NULL;
+    set(loading, section, setting, value, place);
+}
+
 void loading_set(struct loading *loading, struct section *section, const char *name,
                  const char *value, struct place place)
 {
@@ -192,41 +203,52 @@ static struct ini_handler handler_of(struct loading *loading)
 
 /* ---- what comes from elsewhere ---- */
 
-/* Without a [cluster] of the file's own, the environment's nodes are one. */
+/* Beside a file. */
 static void read_environment(struct loading *loading)
 {
-    struct ini_handler handler = handler_of(loading);
-    struct text ini;
-
-    if (loading->get == NULL || loading->config->n_clusters > 0 ||
-        loading->has_bad_header || !environment_has_nodes(loading->get))
+    if (loading->get == NULL || loading->has_bad_header)
         return;
-    text_init(&ini, ENVIRONMENT_INI_MAX);
-    switch (environment_add_cluster(loading->get, &ini, loading->errors)) {
-    case ENVIRONMENT_OK:
-        if (!ini_read_text(&loading->ini, "environment", text_get(&ini), &handler))
+    environment_override(loading);
+    if (loading->config->n_clusters == 0 && !loading->out_of_memory)
+        environment_add_cluster(loading);
+    if (!loading->out_of_memory)
+        environment_add_stats_password(loading);
+}
+
+static bool is_missing(const char *path)
+{
+    return access(path, F_OK) != 0 && errno == ENOENT;
+}
+
+/* The environment's user, when there is one, counts more than the file. */
+static void take_secrets(struct loading *loading, struct user_secrets found)
+{
+    struct user_secrets *secrets = &loading->config->secrets;
+
+    for (size_t i = 0; i < secrets->n; i++)
+        if (!users_file_add(&found, secrets->items[i].name, secrets->items[i].secret))
             loading->out_of_memory = true;
-        break;
-    case ENVIRONMENT_BAD:
-        loading->has_errors = true;
-        break;
-    case ENVIRONMENT_NO_MEMORY:
-        loading->out_of_memory = true;
-        break;
-    }
-    text_clear(&ini);
+    users_file_clear(secrets);
+    *secrets = found;
 }
 
 static void read_users_file(struct loading *loading)
 {
+    struct user_secrets found = {0};
     const struct section *section = loading->sections.items[LOADING_MAIN];
     const char *path = loading->config->main.auth_file;
     const char *why;
 
     if (!loading->reads_files || *path == '\0')
         return;
-    switch (users_file_load(path, &loading->config->secrets, loading->errors, &why)) {
+    if (loading->get != NULL && is_missing(path)) {
+        environment_add_user(loading);
+        if (loading->config->secrets.n > 0 || loading->out_of_memory)
+            return;
+    }
+    switch (users_file_load(path, &found, loading->errors, &why)) {
     case USERS_FILE_OK:
+        take_secrets(loading, found);
         break;
     case USERS_FILE_UNREADABLE:
         loading_error(loading, loading_place(section, SETTING_MAIN_auth_file),
@@ -317,9 +339,7 @@ static void begin(struct loading *loading, struct text *errors)
 
 static void check(struct loading *loading)
 {
-    read_environment(loading);
-    if (!loading->out_of_memory)
-        rules_check(loading);
+    rules_check(loading);
     if (!loading->out_of_memory)
         read_users_file(loading);
     if (!loading->out_of_memory)
@@ -359,7 +379,22 @@ struct config *config_load_file_with(const char *path, char *(*get)(const char *
     loading.reads_files = true;
     if (!loading.out_of_memory && !ini_read_file(&loading.ini, path, &handler))
         loading.out_of_memory = true;
+    if (!loading.out_of_memory)
+        read_environment(&loading);
     return finish(&loading, path);
+}
+
+struct config *config_load_environment(char *(*get)(const char *name),
+                                       struct text *errors)
+{
+    struct loading loading;
+
+    begin(&loading, errors);
+    loading.get = get;
+    loading.reads_files = true;
+    if (!loading.out_of_memory)
+        environment_describe(&loading);
+    return finish(&loading, "environment");
 }
 
 struct config *config_load_file(const char *path, struct text *errors)

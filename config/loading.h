@@ -78,6 +78,10 @@ void loading_error(struct loading *loading, struct place place, const char *form
 /* Sets a setting of the section, or says what is wrong with it. */
 void loading_set(struct loading *loading, struct section *section, const char *name,
                  const char *value, struct place place);
+/* The same in place of what was set before. */
+void loading_set_again(struct loading *loading, struct section *section,
+                       const struct setting *setting, const char *value,
+                       struct place place);
 /* " or "-joined: one more of the names that are offered, of which the first few do. */
 void loading_offer(struct text *names, size_t index, const char *separator,
                    const char *name);

@@ -89,7 +89,7 @@ static void check_auth_type(struct loading *loading, struct place place,
     case AUTH_TYPE_PLAIN:
     case AUTH_TYPE_MD5:
     case AUTH_TYPE_SCRAM_SHA_256:
-        if (*main->auth_file == '\0')
+        if (*main->auth_file == '\0' && loading->config->secrets.n == 0)
             loading_error(loading, place,
                           "auth_type = %s needs passwords; expected auth_file = FILE in "
                           "[pgrouter]",

@@ -174,6 +174,45 @@ enum users_file_result users_file_load(const char *path, struct user_secrets *se
     return result;
 }
 
+/* Where the name is, or belongs. */
+static size_t find_place(const struct user_secrets *secrets, const char *name)
+{
+    size_t i = 0;
+
+    while (i < secrets->n && strcmp(secrets->items[i].name, name) < 0)
+        i++;
+    return i;
+}
+
+bool users_file_add(struct user_secrets *secrets, const char *name, const char *secret)
+{
+    size_t at = find_place(secrets, name);
+    bool is_there = at < secrets->n && strcmp(secrets->items[at].name, name) == 0;
+    struct user_secret made = {.secret = memory_text(secret)};
+    struct user_secret *items;
+
+    if (made.secret == NULL)
+        return false;
+    if (is_there) {
+        memory_free(secrets->items[at].secret);
+        secrets->items[at].secret = made.secret;
+        return true;
+    }
+    made.name = memory_text(name);
+    items = memory_resized(secrets->items, (secrets->n + 1) * sizeof *items);
+    if (items != NULL)
+        secrets->items = items;
+    if (items == NULL || made.name == NULL) {
+        memory_free(made.name);
+        memory_free(made.secret);
+        return false;
+    }
+    memmove(items + at + 1, items + at, (secrets->n - at) * sizeof *items);
+    items[at] = made;
+    secrets->n++;
+    return true;
+}
+
 void users_file_clear(struct user_secrets *secrets)
 {
     for (size_t i = 0; i < secrets->n; i++) {

@@ -29,6 +29,9 @@ enum users_file_result users_file_load(const char *path, struct user_secrets *se
 enum users_file_result users_file_parse(const char *source, char *text,
                                         struct user_secrets *secrets,
                                         struct text *errors) MUST_CHECK;
+/* One more, in place of what was said of that name. False: out of memory. */
+bool users_file_add(struct user_secrets *secrets, const char *name,
+                    const char *secret) MUST_CHECK;
 void users_file_clear(struct user_secrets *secrets);
 
 #endif

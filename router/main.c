@@ -2,19 +2,29 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/log.h"
 #include "pool/security.h"
+#include "router/container.h"
 #include "router/control.h"
+#include "router/healthcheck.h"
 
 static const char help[] =
     "Usage: pgrouter [OPTION] [FILE.ini]\n"
+    "       pgrouter [--container] healthcheck [FILE.ini]\n"
     "\n"
     "Routes PostgreSQL connections to the primary and the replicas of a Patroni "
     "cluster.\n"
-    "Without a file the environment is the configuration: POSTGRES_NODES and HAPROXY_*.\n"
+    "Without a file the environment is the configuration: POSTGRES_NODES, HAPROXY_*, "
+    "DATABASE_URL\n"
+    "and others. healthcheck asks the process that runs with the same configuration "
+    "whether it is\n"
+    "alive: exit status 0 or 1.\n"
     "\n"
     "  -t, --test       check the configuration, say what is wrong with it, and exit\n"
+    "      --container  without FILE.ini: /etc/pgrouter/pgrouter.ini or\n"
+    "                   /etc/pgbouncer/pgbouncer.ini, where one is mounted\n"
     "      --settings   print every setting with its default and what it does\n"
     "      --markdown   with --settings: as docs/settings.md has it\n"
     "  -V, --version    print the version\n"
@@ -24,12 +34,16 @@ static const char help[] =
     "session; INT also sends away those who wait; a second one of these, or QUIT, ends "
     "now.\n";
 
-enum { OPTION_SETTINGS = 256, OPTION_MARKDOWN };
+enum { OPTION_SETTINGS = 256, OPTION_MARKDOWN, OPTION_CONTAINER };
+
+/* What is to be done with the configuration. */
+enum task { TASK_RUN, TASK_TEST, TASK_HEALTHCHECK };
 
 static const struct option options[] = {
     {"test", no_argument, NULL, 't'},
     {"settings", no_argument, NULL, OPTION_SETTINGS},
     {"markdown", no_argument, NULL, OPTION_MARKDOWN},
+    {"container", no_argument, NULL, OPTION_CONTAINER},
     {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
     {0},
@@ -67,8 +81,20 @@ static bool check_security(const struct config *config, struct text *errors)
     return is_fine;
 }
 
-/* Checks the configuration and, unless that is all that is wanted, runs. */
-static int run(const struct config_source *source, bool only_test)
+static int serve(struct config *config, const struct config_source *source)
+{
+    int status;
+
+    if (!log_start()) {
+        fputs("pgrouter: cannot start a thread\n", stderr);
+        return 1;
+    }
+    status = control_run(config, source);
+    log_stop();
+    return status;
+}
+
+static int run(const struct config_source *source, enum task task)
 {
     struct config *config;
     struct text errors;
@@ -78,33 +104,40 @@ static int run(const struct config_source *source, bool only_test)
     config = config_source_load(source, &errors);
     if (config == NULL)
         return print_errors(&errors);
-    if (only_test && !check_security(config, &errors)) {
-        config_release(config);
-        return print_errors(&errors);
+    switch (task) {
+    case TASK_RUN:
+        text_clear(&errors);
+        status = serve(config, source);
+        break;
+    case TASK_TEST:
+        if (check_security(config, &errors))
+            printf("%s: ok\n", source->path == NULL ? "environment" : source->path);
+        else
+            status = print_errors(&errors);
+        break;
+    case TASK_HEALTHCHECK:
+        status = healthcheck_run(config) ? 0 : 1;
+        break;
     }
     text_clear(&errors);
-    if (only_test) {
-        printf("%s: ok\n", source->path == NULL ? "environment" : source->path);
-    } else if (!log_start()) {
-        fputs("pgrouter: cannot start a thread\n", stderr);
-        status = 1;
-    } else {
-        status = control_run(config, source);
-        log_stop();
-    }
     config_release(config);
     return status;
 }
 
 int main(int argc, char **argv)
 {
-    bool only_test = false, settings = false, markdown = false;
+    bool settings = false, markdown = false, in_container = false;
+    enum task task = TASK_RUN;
+    struct config_source source = {0};
     int option;
 
     while ((option = getopt_long(argc, argv, "tVh", options, NULL)) != -1) {
         switch (option) {
         case 't':
-            only_test = true;
+            task = TASK_TEST;
+            break;
+        case OPTION_CONTAINER:
+            in_container = true;
             break;
         case OPTION_SETTINGS:
             settings = true;
@@ -125,9 +158,16 @@ int main(int argc, char **argv)
     }
     if (settings)
         return print_settings(markdown);
+    if (optind < argc && strcmp(argv[optind], "healthcheck") == 0) {
+        task = TASK_HEALTHCHECK;
+        optind++;
+    }
     if (argc - optind > 1) {
         fputs("pgrouter: one configuration file at most. Try pgrouter --help.\n", stderr);
         return 1;
     }
-    return run(&(struct config_source){.path = argv[optind]}, only_test);
+    source.path = argv[optind];
+    if (in_container && source.path == NULL && !container_find_file(&source.path))
+        return 1;
+    return run(&source, task);
 }

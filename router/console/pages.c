@@ -20,7 +20,8 @@ struct pages {
     const struct pages_source *source;
     void *arg;
     struct web *web;
-    char *uri; /* [stats] uri */
+    char *uri;  /* [stats] uri */
+    char *auth; /* [stats] auth; "" = nobody is asked */
     uint64_t began_ms;
     struct gather *gather; /* under way */
     struct {
@@ -186,7 +187,10 @@ static void on_request(void *arg, struct web_request *request)
         break;
     case PAGE_HTML:
     case PAGE_CSV:
-        wait_for_picture(pages, request, page);
+        if (*pages->auth != '\0' && !web_is_of(request, pages->auth))
+            web_ask_for_password(request);
+        else
+            wait_for_picture(pages, request, page);
         break;
     }
 }
@@ -221,23 +225,26 @@ void pages_free(struct pages *pages)
     refuse_all(pages);
     web_free(pages->web);
     memory_free(pages->uri);
+    memory_free(pages->auth);
     memory_free(pages);
 }
 
 bool pages_configure(struct pages *pages, const struct stats_config *stats, int backlog,
                      struct text *errors)
 {
-    char *uri = memory_text(stats->uri);
+    char *uri = memory_text(stats->uri), *auth = memory_text(stats->auth);
 
-    if (uri == NULL) {
+    if (uri == NULL || auth == NULL)
         text_add(errors, "out of memory\n");
-        return false;
-    }
-    if (!web_configure(pages->web, &stats->bind, backlog, errors)) {
+    if (uri == NULL || auth == NULL ||
+        !web_configure(pages->web, &stats->bind, backlog, errors)) {
         memory_free(uri);
+        memory_free(auth);
         return false;
     }
     memory_free(pages->uri);
+    memory_free(pages->auth);
     pages->uri = uri;
+    pages->auth = auth;
     return true;
 }

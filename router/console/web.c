@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <microhttpd.h>
+#include <openssl/crypto.h>
+#include <openssl/sha.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,6 +21,7 @@ struct web_request {
     const char *method;
     bool is_asked;  /* handed up */
     bool is_asking; /* being handed up: an answer needs no resumption */
+    bool asks_for_password;
     struct MHD_Response *response;
     unsigned status;
     struct web_daemon *daemon;
@@ -227,6 +230,43 @@ const char *web_method(const struct web_request *request)
     return request->method;
 }
 
+static bool is_same(const char *one, const char *other)
+{
+    uint8_t digests[2][SHA256_DIGEST_LENGTH];
+
+    SHA256((const uint8_t *)one, strlen(one), digests[0]);
+    SHA256((const uint8_t *)other, strlen(other), digests[1]);
+    return CRYPTO_memcmp(digests[0], digests[1], SHA256_DIGEST_LENGTH) == 0;
+}
+
+bool web_is_of(const struct web_request *request, const char *name_and_password)
+{
+    char *password = NULL;
+    char *name = MHD_basic_auth_get_username_password(request->connection, &password);
+    struct text both;
+    bool is_same_one;
+
+    text_init(&both, CONNECTION_BYTES);
+    text_addf(&both, "%s:%s", name == NULL ? "" : name, password == NULL ? "" : password);
+    is_same_one =
+        name != NULL && !both.overflowed && is_same(text_get(&both), name_and_password);
+    text_clear(&both);
+    MHD_free(name);
+    MHD_free(password);
+    return is_same_one;
+}
+
+void web_ask_for_password(struct web_request *request)
+{
+    struct text body;
+
+    request->asks_for_password = true;
+    text_init(&body, 256);
+    text_add(&body, "who are you?\n");
+    web_answer(request, MHD_HTTP_UNAUTHORIZED, "text/plain; charset=utf-8", &body);
+    text_clear(&body);
+}
+
 void web_answer(struct web_request *request, unsigned status, const char *content_type,
                 const struct text *body)
 {
@@ -236,6 +276,10 @@ void web_answer(struct web_request *request, unsigned status, const char *conten
     request->response = MHD_create_response_from_buffer(
         body->length, (void *)text_get(body), MHD_RESPMEM_MUST_COPY);
     if (request->response != NULL) {
+        if (request->asks_for_password)
+            (void)MHD_add_response_header(request->response,
+                                          MHD_HTTP_HEADER_WWW_AUTHENTICATE,
+                                          "Basic realm=\"pgrouter\", charset=\"UTF-8\"");
         (void)MHD_add_response_header(request->response, MHD_HTTP_HEADER_CONTENT_TYPE,
                                       content_type);
         (void)MHD_add_response_header(request->response, MHD_HTTP_HEADER_CACHE_CONTROL,

@@ -2,6 +2,7 @@
 
 Its ports cannot be chosen, so each router has a network namespace of its own."""
 
+import base64
 import collections
 import contextlib
 import http.client
@@ -59,13 +60,16 @@ def start(program, request, tmp_path):
             router.stop()
 
 
-def get(router, path, host="127.0.0.1"):
-    """Status and body of a page."""
+def get(router, path, host="127.0.0.1", password=None):
+    """Status and body of a page; the password is admin's."""
+    headers = {}
+    if password is not None:
+        headers["Authorization"] = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
     with router.space.inside():
         connection = http.client.HTTPConnection(host, STATS, timeout=10)
         connection.connect()
     with contextlib.closing(connection):
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
 
@@ -346,3 +350,172 @@ def test_a_file_stands_above_the_environment(space, program, start, tmp_path):
     with space.inside():
         assert socket.create_connection(("127.0.0.1", 7777)).close() is None
     r.stop()
+
+
+# Pools
+
+
+def joined(cluster, r, port, user="app", password=None, host="127.0.0.1", **more):
+    """A psycopg connection to a pool in the router's namespace."""
+    with r.space.inside():
+        return psycopg.connect(host=host, port=port, user=user, dbname="app", connect_timeout=10, autocommit=True,
+                               password=password or cluster.passwords[user], **more)
+
+
+def address_of(connection):
+    return connection.execute("select host(inet_server_addr())").fetchone()[0]
+
+
+def nodes_of(cluster):
+    return ",".join(f"{node.address}:{node.port}:{node.rest_port}" for node in cluster.nodes)
+
+
+def test_a_pool_mode_makes_both_ports_pools(cluster_with_cables, start, tmp_path):
+    """The password from a file, as secrets are mounted."""
+    cluster = cluster_with_cables
+    secret = tmp_path / "password"
+    secret.write_text(cluster.passwords["app"] + "\n")
+    with Space(cluster) as space:
+        r = start(space, POSTGRES_NODES=nodes_of(cluster), PGROUTER_POOL_MODE="transaction", POSTGRES_USER="app",
+                  POSTGRES_PASSWORD_FILE=str(secret), PGROUTER_DEFAULT_POOL_SIZE="1")
+        leader = cluster.leader()
+        clients = [joined(cluster, r, RW) for _ in range(4)]
+        assert {address_of(client) for client in clients} == {leader.address}
+        pids = {client.execute("select pg_backend_pid()").fetchone() for client in clients}
+        assert len(pids) == 1  # four clients, one server
+        with joined(cluster, r, RO) as reader:
+            assert address_of(reader) in {node.address for node in cluster.replicas()}
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            joined(cluster, r, RW, password="wrong")
+        for one in clients:
+            one.close()
+
+
+def test_the_variables_of_pgbouncers_images(cluster_with_cables, start):
+    cluster = cluster_with_cables
+    leader = cluster.leader()
+    common = {"POOL_MODE": "statement", "MAX_CLIENT_CONN": "2", "LISTEN_PORT": "6432"}
+    host = {"DB_HOST": leader.address, "DB_PORT": str(leader.port), "DB_USER": "app", "DB_NAME": "app",
+            "DB_PASSWORD": cluster.passwords["app"]}
+    url = {"DATABASE_URL": f"postgres://app:{cluster.passwords['app']}@{leader.address}:{leader.port}/app"}
+    for variables in (host, url):
+        with Space(cluster) as space:
+            r = start(space, **common, **variables)
+            with joined(cluster, r, 6432) as client:
+                assert address_of(client) == leader.address
+                with pytest.raises(psycopg.OperationalError, match="not allowed in statement pooling"):
+                    client.execute("begin")
+            with pytest.raises(psycopg.OperationalError, match="no such database"), r.space.inside():
+                psycopg.connect(host="127.0.0.1", port=6432, user="app", dbname="other",
+                                password=cluster.passwords["app"])
+            r.stop()
+
+
+def test_settings_in_the_environment_count_more_than_the_file(space, program, tmp_path):
+    path = tmp_path / "file.ini"
+    path.write_text("[pgrouter]\nmax_client_conn = 5\n[cluster main]\nnodes = a=127.0.0.1:1\ncheck = tcp\n"
+                    "[listener rw]\nbind = 127.0.0.1:7777\n[stats]\nbind = 127.0.0.1:8404\n")
+    r = Router(program, str(tmp_path), None, {"PGROUTER_MAX_CLIENT_CONN": "6", "HAPROXY_STATS_PASSWORD": "s3cret"},
+               [str(path)], space.prefix)
+    r.space = space
+    r.log.wait("pgrouter is running")
+    assert get(r, "/stats;csv", password="s3cret")[1].count(",6,") > 0
+    assert get(r, "/stats")[0] == 401
+    r.stop()
+    done = run(program, space, "-t", str(path), PGROUTER_MAX_CLIENT_CONN="many")
+    assert done.returncode == 1 and done.stderr.startswith("PGROUTER_MAX_CLIENT_CONN: max_client_conn = 'many'")
+
+
+def test_a_password_for_the_statistics(space, start):
+    with nodes_in(space, "a") as (a,):
+        r = start(space, POSTGRES_NODES=setting(a), HAPROXY_STATS_PASSWORD="s3cr:t")
+        assert get(r, "/stats")[0] == get(r, "/stats;csv")[0] == get(r, "/")[0] == 401
+        assert get(r, "/stats", password="s3cr:")[0] == get(r, "/stats", password="")[0] == 401
+        assert get(r, "/stats", password="s3cr:t")[0] == 200
+        assert get(r, "/healthz")[0] == get(r, "/readyz")[0] == 200
+
+
+# Containers
+
+
+@pytest.fixture
+def mounted(space, tmp_path):
+    """Function that says how to start a program that finds these files: {path: text}."""
+    def mount(files):
+        script = []
+        for number, (path, text) in enumerate(files.items()):
+            folder, ours = os.path.dirname(path), tmp_path / f"mounted-{number}"
+            ours.mkdir(exist_ok=True)
+            ours.chmod(0o755)
+            (ours / os.path.basename(path)).write_text(text)
+            script.append(f"mkdir -p {folder} && mount --bind {ours} {folder}")
+        # Of the folders' parents copies, so that nothing is made on this machine.
+        etc = tmp_path / "etc"
+        for name in ("upper", "work"):
+            (etc / name).mkdir(parents=True, exist_ok=True)
+        begin = f"mount -t tmpfs none /usr/local/etc && mount -t overlay -o lowerdir=/etc,upperdir={etc}/upper," \
+                f"workdir={etc}/work none /etc && rm -rf /etc/haproxy /etc/pgbouncer /etc/pgrouter"
+        return [*space.prefix, "unshare", "--mount", "sh", "-ec", "\n".join([begin, *script, 'exec "$@"']), "sh"]
+
+    done = subprocess.run([*mount({}), "true"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("no mounts of a test's own here: " + done.stderr.strip())
+    return mount
+
+
+INI = "[cluster main]\nnodes = a=127.0.0.1:1\ncheck = tcp\n[listener rw]\nbind = 127.0.0.1:%d\n"
+BOUNCER = "[databases]\n* = host=127.0.0.1 port=1\n[pgbouncer]\nlisten_port = %d\nlisten_addr = 127.0.0.1\n" \
+          "unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = /etc/pgbouncer/userlist.txt\n"
+
+
+def listens(space, port):
+    with space.inside(), contextlib.suppress(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port)).close()
+        return True
+    return False
+
+
+@pytest.mark.parametrize("files, variables, port", [
+    ({"/etc/pgrouter/pgrouter.ini": INI % 7001, "/etc/pgbouncer/pgbouncer.ini": "[nonsense"}, {}, 7001),
+    ({"/etc/pgbouncer/pgbouncer.ini": BOUNCER % 7002}, {"DATABASE_URL": "postgres://app:secret@x/y"}, 7002),
+    ({}, {"POSTGRES_NODES": "127.0.0.1:1:2"}, RW)])
+def test_a_container_takes_what_is_mounted(program, space, mounted, tmp_path, files, variables, port):
+    prefix = mounted(files)
+    r = Router(program, str(tmp_path), None, variables, ["--container"], prefix)
+    r.log.wait("pgrouter is running")
+    assert listens(space, port)
+    done = subprocess.run([*prefix, program, "--container", "healthcheck"], env={**os.environ, **variables},
+                          capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    r.stop()
+    done = subprocess.run([*prefix, program, "--container", "healthcheck"], env={**os.environ, **variables},
+                          capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+
+
+def test_a_container_without_passwords_says_so(program, mounted):
+    done = subprocess.run([*mounted({"/etc/pgbouncer/pgbouncer.ini": BOUNCER % 7002}), program, "--container"],
+                          capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1 and "auth_file: '/etc/pgbouncer/userlist.txt' cannot be read" in done.stderr
+
+
+@pytest.mark.parametrize("path", ["/usr/local/etc/haproxy/haproxy.cfg", "/etc/haproxy/haproxy.cfg"])
+def test_a_container_refuses_haproxys_file(program, mounted, path):
+    done = subprocess.run([*mounted({path: "global\n"}), program, "--container"], capture_output=True, text=True,
+                          env={**os.environ, "POSTGRES_NODES": "a:1:2"}, timeout=30, check=False)
+    assert done.returncode == 1 and path in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_healthcheck_tells_alive_from_not(program, space, start):
+    variables = {"POSTGRES_NODES": "127.0.0.1:1:2,127.0.0.2:1:2"}
+    assert run(program, space, "healthcheck", **variables).returncode == 1
+    r = start(space, wait=False, **variables)
+    r.log.wait("pgrouter is running")
+    assert run(program, space, "healthcheck", **variables).returncode == 0
+    r.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    done = run(program, space, "healthcheck", **variables)
+    assert done.returncode == 1 and "http://127.0.0.1:8404/healthz" in done.stderr
+    assert time.monotonic() - began < 10
+    r.signal(signal.SIGCONT)
+    r.is_slowed = True

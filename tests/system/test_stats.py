@@ -150,6 +150,21 @@ def test_head_is_get_without_a_body(start_router, page):
         assert int(headers["Content-Length"]) > 0
 
 
+def test_the_page_asks_for_a_password(start_router):
+    with fake_nodes("a") as (a,):
+        r = start_router(nodes=setting(a), cluster=QUICK, stats={"auth": "admin:s3cret"})
+        status, headers, _ = r.get("/stats")
+        assert status == 401 and headers["WWW-Authenticate"].startswith('Basic realm="pgrouter"')
+        for wrong in ("admin:", "admin:s3cre", "admin:s3cret ", ":s3cret", "admin", "Admin:s3cret", "x" * 5000):
+            assert r.get("/stats;csv", user=wrong)[0] == 401
+        assert r.get("/stats;csv", user="admin:s3cret")[0] == r.get("/", user="admin:s3cret")[0] == 200
+        assert r.get("/healthz")[0] == r.get("/readyz")[0] == 200
+        r.sections["stats"]["auth"] = "other:pass:word"
+        r.reload()
+        assert r.get("/stats", user="admin:s3cret")[0] == 401
+        assert r.get("/stats", user="other:pass:word")[0] == 200
+
+
 def test_readyz_waits_for_the_first_checks(start_router):
     with fake_nodes("a", "b") as (a, b):
         b.patroni.silent = True

@@ -1,4 +1,6 @@
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "core/memory.h"
 #include "tests/unit/config/loaded.h"
@@ -191,8 +193,8 @@ Test(environment, takes_a_list_longer_than_a_line_of_inihs)
 Test(environment, says_how_to_give_a_configuration_when_there_is_none)
 {
     static const char none[] =
-        "no configuration; expected a file (pgrouter FILE.ini) or "
-        "POSTGRES_NODES=host:pgport:patroniport,... in the environment\n";
+        "no configuration: expected a file (pgrouter FILE.ini) or, in the environment, "
+        "POSTGRES_NODES=host:pgport:patroniport,... or DATABASE_URL\n";
 
     expect_refused((const char *const[]){NULL}, none);
     expect_refused((const char *const[]){"POSTGRES_NODES=", NULL}, none);
@@ -265,7 +267,145 @@ static struct config *load_it(struct text *errors)
 Test(environment, survives_each_allocation_failure)
 {
     static const char *const two_nodes[] = {"POSTGRES_NODES=a.x:1:2,a.y:1:2", NULL};
+    static const char *const two_pools[] = {
+        "POSTGRES_NODES=a.x:1:2,a.y:1:2", "PGROUTER_POOL_MODE=transaction",
+        "POSTGRES_PASSWORD=x", "HAPROXY_STATS_PASSWORD=y", "PGROUTER_VERBOSE=1", NULL};
+    static const char *const a_host[] = {"DB_HOST=db", "DB_PORT=1", "DB_NAME=shop",
+                                         "DB_USER=u", "DB_PASSWORD=p", NULL};
 
     variables = two_nodes;
     survive_each_failure(load_it, "environment: out of memory\n");
+    variables = two_pools;
+    survive_each_failure(load_it, "environment: out of memory\n");
+    variables = a_host;
+    survive_each_failure(load_it, "environment: out of memory\n");
+}
+
+/* ---- pools --------------------------------------------------------------------------
+ */
+
+Test(environment, makes_both_ports_pools_when_it_is_asked_to)
+{
+    struct config *config = load_from((const char *const[]){
+        "POSTGRES_NODES=a:1:2,b:1:2", "PGROUTER_POOL_MODE=transaction",
+        "PGROUTER_DEFAULT_POOL_SIZE=7", "POSTGRES_PASSWORD=it's; \"a\" $ecret",
+        "HAPROXY_MAX_CONN=50", NULL});
+    const struct listener_config *primary, *replicas;
+
+    cr_expect_eq(config->main.pool_mode, POOL_MODE_TRANSACTION);
+    cr_expect_eq(config->main.default_pool_size, 7);
+    cr_expect_eq(config->main.max_client_conn, 50);
+    cr_expect_eq(config->main.auth_type, AUTH_TYPE_SCRAM_SHA_256);
+    cr_expect_str_eq(config_secret(config, "postgres"), "it's; \"a\" $ecret");
+    cr_assert_eq(config->n_listeners, 2);
+    primary = config_listener(config, "postgresql_primary");
+    replicas = config_listener(config, "postgresql_replicas");
+    cr_assert(primary != NULL && replicas != NULL);
+    expect_bind(&primary->bind, 5432);
+    expect_bind(&replicas->bind, 5433);
+    cr_expect_eq(primary->mode, MODE_POOL);
+    cr_expect_eq(replicas->mode, MODE_POOL);
+    cr_expect_eq(primary->role, ROLE_PRIMARY);
+    cr_expect_eq(replicas->role, ROLE_REPLICA);
+    cr_assert_eq(config->n_databases, 1);
+    cr_expect_str_eq(config->databases[0].name, "*");
+    cr_expect_eq(config->databases[0].to, &config->clusters[0]);
+    expect_bind(&config->stats.bind, 8404);
+    config_release(config);
+}
+
+Test(environment, pools_one_host_as_images_of_pgbouncer_do)
+{
+    struct config *config = load_from((const char *const[]){
+        "DB_HOST=db.example", "DB_PORT=6000", "DB_USER=o'hara", "DB_PASSWORD=x",
+        "DB_NAME=shop", "POOL_MODE=statement", "AUTH_TYPE=plain", "MAX_CLIENT_CONN=12",
+        "LISTEN_PORT=6432", "PGROUTER_MAX_CLIENT_CONN=13", "USER=root", NULL});
+    const struct database_config *database = config_database(config, "shop");
+
+    cr_assert_eq(config->n_listeners, 1);
+    expect_bind(&config->listeners[0].bind, 6432);
+    cr_expect_eq(config->main.pool_mode, POOL_MODE_STATEMENT);
+    cr_expect_eq(config->main.auth_type, AUTH_TYPE_PLAIN);
+    cr_expect_eq(config->main.max_client_conn, 13,
+                 "the name with the prefix counts more");
+    cr_expect_str_eq(config->main.user, "", "USER is the shell's");
+    cr_expect_str_eq(config->main.admin_users.items[0], "postgres");
+    cr_expect_str_eq(config_secret(config, "o'hara"), "x");
+    cr_assert_not_null(database);
+    cr_expect_str_eq(database->host.items[0], "db.example");
+    cr_expect_eq(database->port, 6000);
+    cr_expect_null(config_database(config, "other"));
+    config_release(config);
+}
+
+Test(environment, reads_a_url_as_libpq_does)
+{
+    struct config *config = load_from((const char *const[]){
+        "DATABASE_URL=postgresql://bob:p%40ss%27@[fd00::5]:6000/shop?sslmode=require",
+        NULL});
+    const struct database_config *database = config_database(config, "shop");
+
+    cr_assert_not_null(database);
+    cr_expect_str_eq(database->host.items[0], "fd00::5");
+    cr_expect_eq(database->port, 6000);
+    cr_expect_str_eq(config_secret(config, "bob"), "p@ss'");
+    cr_expect_eq(config->main.server_tls_sslmode, SSLMODE_REQUIRE);
+    expect_bind(&config->listeners[0].bind, 5432);
+    config_release(config);
+}
+
+Test(environment, takes_a_host_that_would_be_more_than_a_host_for_one)
+{
+    struct text errors;
+
+    variables = (const char *const[]){"DB_HOST=a' port='1' password='x", "DB_USER=u",
+                                      "DB_PASSWORD=p", NULL};
+    text_init(&errors, 10000);
+    cr_expect_null(config_load_environment(get, &errors));
+    cr_expect_eq(strncmp(text_get(&errors), "DB_HOST: ", 9), 0, "%s", text_get(&errors));
+    text_clear(&errors);
+}
+
+Test(environment, says_what_a_pool_lacks)
+{
+    expect_refused(
+        (const char *const[]){"POSTGRES_NODES=a:1:2", "POOL_MODE=session", NULL},
+        "environment: a pool without anybody who may log in; expected "
+        "POSTGRES_USER and POSTGRES_PASSWORD, DB_USER and DB_PASSWORD, or "
+        "DATABASE_URL (a secret also as a file that <NAME>_FILE names), or "
+        "PGROUTER_AUTH_FILE\n");
+    expect_refused(
+        (const char *const[]){"POSTGRES_NODES=a:1:2", "PGROUTER_WORKERS=0", NULL},
+        "PGROUTER_WORKERS: workers = '0' is out of range; expected auto or a "
+        "whole number, 1 to 64\n");
+    expect_refused((const char *const[]){"DATABASE_URL=postgres://a:sec%ret@b", NULL},
+                   "DATABASE_URL: cannot be read; expected "
+                   "postgresql://user:password@host:port/name\n");
+}
+
+Test(environment, reads_secrets_from_files)
+{
+    char path[] = "/tmp/pgrouter-secret-XXXXXX", line[80], missing[200];
+    int fd = mkstemp(path);
+    struct config *config;
+
+    cr_assert_eq(write(fd, "from a file\r\n", 13), 13);
+    close(fd);
+    snprintf(line, sizeof line, "POSTGRES_PASSWORD_FILE=%s", path);
+    config = load_from((const char *const[]){"POSTGRES_NODES=a:1:2", "POOL_MODE=session",
+                                             "POSTGRES_USER=app", line, NULL});
+    cr_expect_str_eq(config_secret(config, "app"), "from a file");
+    config_release(config);
+
+    snprintf(line, sizeof line, "HAPROXY_STATS_PASSWORD_FILE=%s", path);
+    config = load_from((const char *const[]){"POSTGRES_NODES=a:1:2", line, NULL});
+    cr_expect_str_eq(config->stats.auth, "admin:from a file");
+    config_release(config);
+
+    unlink(path);
+    snprintf(missing, sizeof missing,
+             "HAPROXY_STATS_PASSWORD_FILE: '%s' cannot be read: No such file or "
+             "directory\n",
+             path);
+    expect_refused((const char *const[]){"POSTGRES_NODES=a:1:2", line, NULL}, missing);
 }

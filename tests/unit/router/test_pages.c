@@ -311,6 +311,7 @@ Test(pages, keep_their_address_and_path_when_new_ones_cannot_be_had)
 {
     struct endpoint taken = {.host = (char *)(uintptr_t) "192.0.2.1", .port = 1};
     struct stats_config stats = {.uri = (char *)(uintptr_t) "/other",
+                                 .auth = (char *)(uintptr_t) "",
                                  .bind = {.items = &taken, .n = 1}};
     struct text errors;
 
