@@ -705,7 +705,7 @@ static void pass_bytes(struct pooled *server, struct buffer *bytes,
         buffer_give(bytes);
         pass_chain(server, edit->first);
     }
-    server->is_cut = server->n_left > 0;
+    server->is_cut = server->n_left > 0 && !server->drops_rest;
 }
 
 static void pass_on(struct pooled *server, struct buffer *bytes, const struct edit *edit)
@@ -796,6 +796,16 @@ static void take_last(struct pooled *server, struct buffer *bytes, size_t n_used
         lose(server, "", "the node says what answers nothing");
 }
 
+/* What the server has begun to say when it had no client is not for one who comes in the
+ * midst of it. */
+static void drop_rest(struct pooled *server, uint32_t n, struct edit *edit)
+{
+    if (!server->drops_rest)
+        return;
+    edit_cut(edit, 0, server->n_left < n ? server->n_left : n);
+    server->drops_rest = server->n_left > n;
+}
+
 /* A piece of what the server says, at any time after the login. */
 static void take(struct pooled *server, struct buffer *bytes)
 {
@@ -809,7 +819,10 @@ static void take(struct pooled *server, struct buffer *bytes)
         return;
     }
     edit = edit_begin(loop_of(server)->pond, bytes->bytes + bytes->begin);
+    drop_rest(server, buffer_unread(bytes), &edit);
     makes_sense = follow(server, edit.bytes, buffer_unread(bytes), &n_used, &edit);
+    if (server->state != POOLED_ACTIVE)
+        server->drops_rest = server->n_left > 0;
     if (!edit_end(&edit, n_used) || (makes_sense && !keep_tail(server, bytes, n_used))) {
         buffer_give(bytes);
         edit_drop(&edit);

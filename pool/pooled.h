@@ -145,6 +145,7 @@ struct pooled {
     bool has_reset;  /* while ACTIVE: the client has said RESET, or DISCARD ALL */
     bool has_erred;  /* while TUNING and CLEANING */
     bool is_cut;     /* while ACTIVE: what the client was given ends inside a message */
+    bool drops_rest; /* of the message under way, which began before the lease */
     char why[160];   /* likewise: the error */
 };
 

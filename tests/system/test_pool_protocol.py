@@ -3,6 +3,7 @@
 import contextlib
 import re
 import struct
+import time
 
 import pytest
 
@@ -496,6 +497,22 @@ def test_what_a_server_may_say_at_any_time_does_no_harm(liar):
                      message("A", b"\0\0\0\1channel\0payload\0") + message("N", b"\0")) * 3:
             connection.send(bytes([byte]))
         assert value_of(client.ask("second")) == "second"
+        assert said.ends == 0
+
+
+def test_what_a_server_began_to_say_before_is_not_for_who_comes_then(liar):
+    """A notice whose begin was read while the server had no client, cut anywhere."""
+    said = liar()
+    notice = message("N", b"SNOTICE\0C00000\0M" + b"hello " * 20 + b"\0\0")
+    with logged_in(said.router) as client:
+        assert value_of(client.ask("first")) == "first"
+        for cut in (1, 4, 5, 6, 7, 20, len(notice) - 1):
+            said.server.send(notice[:cut])
+            time.sleep(0.05)  # mostly read by then; it must hold either way
+            said.lie = notice[cut:] + notice + b"<answer>"
+            messages = client.ask("second")
+            assert value_of(messages) == "second", cut
+            assert [kind for kind, _ in messages if kind == "N"] in (["N"], ["N", "N"]), cut
         assert said.ends == 0
 
 
