@@ -575,6 +575,7 @@ def test_random_traffic_over_pools(cluster, pool, table, tmp_path):
     r = pool(main={"auth_type": "trust", "admin_users": "postgres", "server_login_retry": "100ms",
                    "client_tls_sslmode": "prefer", "client_tls_key_file": key,
                    "client_tls_cert_file": certificate, "max_prepared_statements": 10},
+             check={"check_timeout": "20s"},  # nodes are slow meanwhile, and none is down
              databases=dict(POOLS))
     traffic, chance = PoolTraffic(r, cluster), random.Random(SEED)
     traffic.contexts = {alpn: context_of(alpn=alpn) for alpn in (None, "postgresql")}
