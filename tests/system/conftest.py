@@ -166,7 +166,7 @@ def sanitizer():
 @pytest.fixture
 def workers():
     """How many workers the routers of this run have."""
-    return int(os.environ.get("PGROUTER_WORKERS", "4"))
+    return int(os.environ.get("TEST_WORKERS", "4"))
 
 
 @pytest.fixture

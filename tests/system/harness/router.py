@@ -408,7 +408,7 @@ def start(program, folder, nodes=None, listeners=None, cluster=None, main=None, 
         for name, keys in (listeners or {"rw": {}}).items():
             sections[f"listener {name}"] = {"bind": f"127.0.0.1:{free_port()}", **keys}
         sections["stats"] = {"bind": f"127.0.0.1:{free_port()}", **(stats or {})}
-    sections.setdefault("pgrouter", {}).setdefault("workers", os.environ.get("PGROUTER_WORKERS", "4"))
+    sections.setdefault("pgrouter", {}).setdefault("workers", os.environ.get("TEST_WORKERS", "4"))
     router = Router(program, folder, sections, environment, prefix=prefix)
     router.passwords = passwords or {}
     if wait:
