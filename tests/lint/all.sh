@@ -49,11 +49,11 @@ look_for_errors() {
 }
 
 shell_scripts() {
-  shellcheck dev .ci/run tests/lint/*.sh docker/*/*.sh
+  shellcheck dev .ci/run tests/lint/*.sh docker/*/*.sh docker/*/*/*.sh
 }
 
 python_sources() {
-  find tests bench \( -name '*.py' -o -path tests/run \) -exec /usr/bin/python3 -c '
+  find tests bench docker \( -name '*.py' -o -path tests/run \) -exec /usr/bin/python3 -c '
 import ast, sys
 for path in sys.argv[1:]:
     ast.parse(open(path, encoding="utf-8").read(), path)' {} +
