@@ -31,8 +31,8 @@ bool web_configure(struct web *web, const struct endpoint_list *endpoints, int b
 /* The request's target as it was sent: "/stats;csv", "/haproxy?stats". */
 const char *web_target(const struct web_request *request);
 const char *web_method(const struct web_request *request);
-/* Does it come with this "name:password", as HTTP's Basic has it (RFC 7617)? How long that
- * takes tells nothing of it. */
+/* Does it come with this "name:password", as HTTP's Basic has it (RFC 7617)? How long
+ * that takes tells nothing of it. */
 bool web_is_of(const struct web_request *request, const char *name_and_password);
 /* Asks for one, in place of an answer. */
 void web_ask_for_password(struct web_request *request);

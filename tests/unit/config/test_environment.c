@@ -267,11 +267,14 @@ static struct config *load_it(struct text *errors)
 Test(environment, survives_each_allocation_failure)
 {
     static const char *const two_nodes[] = {"POSTGRES_NODES=a.x:1:2,a.y:1:2", NULL};
-    static const char *const two_pools[] = {
-        "POSTGRES_NODES=a.x:1:2,a.y:1:2", "PGROUTER_POOL_MODE=transaction",
-        "POSTGRES_PASSWORD=x", "HAPROXY_STATS_PASSWORD=y", "PGROUTER_VERBOSE=1", NULL};
-    static const char *const a_host[] = {"DB_HOST=db", "DB_PORT=1", "DB_NAME=shop",
-                                         "DB_USER=u", "DB_PASSWORD=p", NULL};
+    static const char *const two_pools[] = {"POSTGRES_NODES=a.x:1:2,a.y:1:2",
+                                            "PGROUTER_POOL_MODE=transaction",
+                                            "POSTGRES_PASSWORD=x",
+                                            "HAPROXY_STATS_PASSWORD=y",
+                                            "PGROUTER_VERBOSE=1",
+                                            NULL};
+    static const char *const a_host[] = {"DB_HOST=db", "DB_PORT=1",     "DB_NAME=shop",
+                                         "DB_USER=u",  "DB_PASSWORD=p", NULL};
 
     variables = two_nodes;
     survive_each_failure(load_it, "environment: out of memory\n");
