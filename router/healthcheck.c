@@ -29,7 +29,7 @@ static void print_url(const struct endpoint *endpoint, const char *path,
                  is_v6 ? "]" : "", (unsigned)endpoint->port, path);
 }
 
-static size_t drop(char *bytes, size_t size, size_t n, void *unused)
+static size_t drop(const char *bytes, size_t size, size_t n, void *unused)
 {
     (void)bytes;
     (void)unused;
