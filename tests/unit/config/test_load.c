@@ -566,12 +566,12 @@ static void load_changed(const char *original, int n_rounds)
     cr_expect_lt(n_loaded, n_rounds * 9 / 10);
 }
 
-Test(load, survives_changed_files)
+Test(load, survives_changed_files, .timeout = 240)
 {
     load_changed(every_setting, 20000);
 }
 
-Test(load, survives_changed_files_of_pgbouncer)
+Test(load, survives_changed_files_of_pgbouncer, .timeout = 240)
 {
     load_changed("[databases]\n\"a \"\"b\" = host=x,10.0.0.1 port=1 password='it''s' "
                  "pool_size=2\n* = host=pg1\nc = cluster=main role=any\n"
