@@ -244,6 +244,7 @@ def without_replay(node):
 
 def test_a_lagging_replica_gets_no_new_sessions(cluster, router):
     r = router(cluster={**QUICK, "max_lag": "1MB"})
+    cluster.wait_for_roles()
     lagging, other = cluster.replicas()
     sessions = [r.connect("ro") for _ in range(4)]
     kept = [session for session in sessions if where_is(session) == lagging.address]
