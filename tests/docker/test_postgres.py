@@ -862,6 +862,11 @@ class Member(Container):
     def get(self, path):
         return request(f"http://{self.address}:{self.rest_port}{path}")
 
+    def is_followed(self):
+        """Who does not stream yet lacks what the leader says last, and cannot follow it as one."""
+        assert process.wait_until(lambda: self.as_superuser(
+            "select count(*) from pg_stat_replication where state = 'streaming'") == [1], 30), self.everything[-3000:]
+
     def answers(self, path, seconds=60):
         ok = process.wait_until(lambda: self.process.poll() is not None or self.get(path)[0] == 200, seconds, step=0.1)
         assert ok and self.process.poll() is None, f"{path} {self.get(path)}\n{self.everything[-5000:]}"
@@ -994,7 +999,7 @@ def test_a_replica_with_nasty_passwords(members):
     second.start()
     second.answers("/replica")
     assert "thrown away" not in second.log
-    assert process.wait_until(lambda: first.as_superuser("select count(*) from pg_stat_replication") == [1], 30)
+    first.is_followed()
     assert first.stop() == 0
     second.answers("/primary")
     second.wait_for(f"on_role_change: postgres-2 is now primary of {second.scope}", 10)
@@ -1064,6 +1069,7 @@ def test_existing_data_are_adopted(members, plain, user):
     second.start()
     second.answers("/replica")
     assert second.sql("select n from kept", user=user) == [1]
+    member.is_followed()
     assert member.stop() == 0
     second.answers("/primary")
     member.start(PATRONI_ADOPT_EXISTING_DATA="true")
