@@ -100,6 +100,7 @@ struct environment {
     bool is_pooled;
     /* Of one host; owned, NULL: not said. */
     char *host, *port, *database, *sslmode;
+    const char *host_variable; /* where the host was said */
     char *user, *password;
 };
 
@@ -146,7 +147,20 @@ static const char *value_of(const struct loading *loading, const char *name)
     return value == NULL || *value == '\0' ? NULL : value;
 }
 
-/* Without the end of its last line, which editors and `echo` write. NULL: noted. */
+/* For variables whose names are no constants. */
+static void report(struct loading *loading, const char *variable, const char *path,
+                   const char *why)
+{
+    const char *source = ini_keep(&loading->ini, variable);
+
+    if (source == NULL)
+        loading->out_of_memory = true;
+    else
+        loading_error(loading, place_of(source), "'%.300s' cannot be read: %s", path,
+                      why);
+}
+
+/* Its first line; what ends it is the work of editors and `echo`. NULL: noted. */
 static char *read_secret_file(struct loading *loading, const char *variable,
                               const char *path)
 {
@@ -155,15 +169,15 @@ static char *read_secret_file(struct loading *loading, const char *variable,
     char *secret = NULL;
 
     text_init(&text, FILE_MAX_BYTES);
-    if (!file_load(path, &text, &why)) {
-        if (!text.overflowed)
-            loading_error(loading, place_of(ini_keep(&loading->ini, variable)),
-                          "'%.300s' cannot be read: %s", path, why);
-    } else {
+    if (file_load(path, &text, &why)) {
         secret = memory_text_n(text.bytes, strcspn(text.bytes, "\r\n"));
-    }
-    if (secret == NULL && !loading->has_errors)
+        if (secret == NULL)
+            loading->out_of_memory = true;
+    } else if (text.overflowed) {
         loading->out_of_memory = true;
+    } else {
+        report(loading, variable, path, why);
+    }
     if (text.bytes != NULL)
         OPENSSL_cleanse(text.bytes, text.length);
     text_clear(&text);
@@ -349,6 +363,7 @@ static void read_url(struct environment *e)
 static void read_host(struct environment *e)
 {
     e->host = take(e->loading, "DB_HOST");
+    e->host_variable = e->host != NULL ? "DB_HOST" : "DATABASE_URL";
     e->port = take(e->loading, "DB_PORT");
     e->database = take(e->loading, "DB_NAME");
     e->user = take(e->loading, "DB_USER");
@@ -490,7 +505,7 @@ static void put_database(struct environment *e)
     else if (!e->loading->out_of_memory)
         entries_define(e->loading, SECTION_DATABASE,
                        e->database == NULL ? "*" : e->database, text_get(&line),
-                       place_of("DB_HOST"));
+                       place_of(e->host_variable));
     text_clear(&line);
 }
 
