@@ -6,6 +6,7 @@
 #include "tests/unit/config/loaded.h"
 
 TestSuite(load, .timeout = 60);
+TestSuite(load_changed, .timeout = 240); /* a slow machine, with a sanitizer */
 
 static const char every_setting[] = "[pgrouter]\n"
                                     "workers = 3\n"
@@ -566,12 +567,12 @@ static void load_changed(const char *original, int n_rounds)
     cr_expect_lt(n_loaded, n_rounds * 9 / 10);
 }
 
-Test(load, survives_changed_files, .timeout = 240)
+Test(load_changed, is_survived)
 {
     load_changed(every_setting, 20000);
 }
 
-Test(load, survives_changed_files_of_pgbouncer, .timeout = 240)
+Test(load_changed, of_pgbouncer_is_survived)
 {
     load_changed("[databases]\n\"a \"\"b\" = host=x,10.0.0.1 port=1 password='it''s' "
                  "pool_size=2\n* = host=pg1\nc = cluster=main role=any\n"
