@@ -26,6 +26,8 @@ start_private() {
   local data=$1 folder=$2
   shift 2
   mkdir -p "$folder" && chmod 700 "$folder"
+  # What one before left that was killed: its number may be another process's by now.
+  rm -f "$folder"/.s.PGSQL.5432*
   printf 'local all all trust\n' >"$folder/pg_hba.conf"
   postgres -D "$data" -c listen_addresses= -c "unix_socket_directories=$folder" -c port=5432 \
     -c "hba_file=$folder/pg_hba.conf" -c ssl=off -c logging_collector=off "$@" >&2 &

@@ -1,6 +1,7 @@
 """docker/postgres with real PostgreSQL, Patroni and etcd: what its image runs, outside of containers."""
 
 import contextlib
+import getpass
 import glob
 import http.server
 import json
@@ -718,6 +719,24 @@ def test_a_first_start_that_was_cut_off_begins_anew(plain, words):
     plain.kill()
     plain.start()
     plain.wait_until_up()
+
+
+def test_a_number_that_another_process_has_by_now(plain):
+    """A container that was killed keeps its files, and its next processes have the same numbers."""
+    private = os.path.join(plain.run, "private")
+    user = "postgres" if os.geteuid() == 0 else getpass.getuser()
+    other = subprocess.Popen(["sleep", "300"], user=user)
+    os.makedirs(private)
+    with open(os.path.join(private, ".s.PGSQL.5432.lock"), "w", encoding="ascii") as file:
+        file.write(f"{other.pid}\n{plain.data}\n0\n5432\n{private}\n")
+    for folder in (plain.run, private):
+        shutil.chown(folder, user)
+    try:
+        plain.start()
+        plain.wait_until_up()
+    finally:
+        other.kill()
+        other.wait()
 
 
 def test_initial_files(plain):
