@@ -296,6 +296,9 @@ static void check_stats(struct loading *loading, const struct section *section)
                       "uri = '%.80s'; expected a path that begins with / and has no "
                       "blanks",
                       stats->uri);
+    if (*stats->auth != '\0' && (*stats->auth == ':' || strchr(stats->auth, ':') == NULL))
+        loading_error(loading, loading_place(section, SETTING_STATS_auth),
+                      "auth: expected name:password");
 }
 
 /* ---- addresses ---- */

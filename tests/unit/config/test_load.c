@@ -238,6 +238,10 @@ Test(load, reports_each_mistake_with_its_line)
         {CLUSTER LISTENER "cluster = main\n[cluster main]\nnodes = x:1:1\n",
          "t.ini:6: [cluster main] stands twice; expected another name than at "
          "t.ini:1\n"},
+        {CLUSTER LISTENER "[stats]\nbind = *:1\nauth = admin\n",
+         "t.ini:7: auth: expected name:password\n"},
+        {CLUSTER LISTENER "[stats]\nbind = *:1\nauth = :secret\n",
+         "t.ini:7: auth: expected name:password\n"},
         {CLUSTER LISTENER "[stats x]\nbind = *:1\n[pgrouter y]\n",
          "t.ini:5: [stats x]: expected [stats], which takes no name\n"
          "t.ini:7: [pgrouter y]: expected [pgrouter], which takes no name\n"},
