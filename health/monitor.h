@@ -8,6 +8,7 @@
 #include "config/config.h"
 #include "core/loop.h"
 #include "core/resolver.h"
+#include "health/switchover.h"
 #include "health/topology.h"
 
 struct monitor;
@@ -64,6 +65,51 @@ void monitor_evidence(struct monitor *monitor, uint32_t node_id, enum evidence e
 /* How many clients wait for a node of this cluster now: while some do, and no primary is
  * there, probing stays fast. */
 void monitor_waiting(struct monitor *monitor, const char *cluster, unsigned n_waiting);
+
+/* ---- holds: see health/hold.h ---- */
+
+#define MONITOR_WHY_MAX 160
+
+/* Clients that need the cluster's primary wait from now on. `node`: who is about to go;
+ * "" = whoever is the primary. `cause` is HOLD_BY_COMMAND or HOLD_BY_HOOK; `sign` says in
+ * words who asked. Returns the hold's number; 0 when there can be none: `why` says it.
+ * One that is on already is joined. */
+uint64_t monitor_hold(struct monitor *monitor, const char *cluster, const char *node,
+                      enum hold_cause cause, const char *sign, char why[MONITOR_WHY_MAX]);
+/* A command's hold is over once the primary is proven: `node` = who has to be it, "" =
+ * whoever is (the switchover has failed). A hook's ends by itself, and by this. False
+ * when there is none. */
+bool monitor_release(struct monitor *monitor, const char *cluster, const char *node);
+
+/* What workers tell of a hold: transactions on the node that leaves, summed over all of
+ * them; the first lease after it; and in the end what clients have lived through. */
+void monitor_open_transactions(struct monitor *monitor, const char *cluster,
+                               uint64_t hold, unsigned n);
+void monitor_lent(struct monitor *monitor, const char *cluster, uint64_t hold,
+                  uint64_t at_ms);
+void monitor_count_held(struct monitor *monitor, const char *cluster, uint64_t hold,
+                        const struct switchover *counts);
+
+/* One cluster as a whole, for views. */
+struct cluster_report {
+    const char *name;    /* valid until the next monitor_configure() */
+    const char *primary; /* "" = none */
+    const char *why_no_primary;
+    uint32_t timeline; /* highest that a primary has shown; 0 = not known */
+    const char *system_id;
+    bool has_rivals;                  /* two nodes claim to be the primary */
+    bool is_paused;                   /* Patroni's automatic failover is off */
+    uint64_t primary_since_ms;        /* loop time; 0 = there is none */
+    const struct switchover *present; /* the hold that is on; NULL = none */
+};
+void monitor_report_clusters(const struct monitor *monitor,
+                             void (*each)(void *arg, const struct cluster_report *report),
+                             void *arg);
+/* Calls `each` for the cluster's last ones, the oldest first. */
+void monitor_report_switchovers(const struct monitor *monitor, const char *cluster,
+                                void (*each)(void *arg,
+                                             const struct switchover *switchover),
+                                void *arg);
 
 /* The present topology; never NULL after the first monitor_configure(). Not held. */
 struct topology *monitor_topology(const struct monitor *monitor);

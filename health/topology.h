@@ -50,6 +50,7 @@ struct topology_node {
     bool is_replica_for_all; /* Patroni's /replica would say 200: running, not
                                 noloadbalance */
     bool is_draining;        /* named in `drain` */
+    bool is_leaving;         /* a hold is on, since it ceases to be the primary */
     bool begins_with_tls;    /* sslnegotiation = direct: for our own connections */
     bool serves_any_role;    /* check = tcp: nobody knows its role */
     uint32_t uris_ok;        /* bit i: the cluster's check_uris[i] answered 200 */
@@ -65,6 +66,10 @@ struct topology_cluster {
     struct topology_node *nodes;
     size_t n_nodes;
     int primary; /* index into nodes; -1 = none may be written to */
+    /* Not 0: clients that need the primary wait, though there may be one: it is about to
+     * go, or nobody has proven yet that it stays. The number of the present struct
+     * switchover. */
+    uint64_t hold;
     /* Why there is no primary, as a sentence for clients and logs; "" when there is one.
      */
     char why_no_primary[160];
