@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "core/memory.h"
 
@@ -41,6 +42,7 @@ void cluster_show_node(const struct cluster *cluster, size_t i,
         .role = shown_role(cluster, i),
         .is_lagging = verdict->is_lagging,
         .is_draining = is_drained(cluster->config, node->config->name),
+        .is_leaving = hold_leads_away(&cluster->hold, node->config->name),
         .begins_with_tls = cluster->config->sslnegotiation == SSLNEGOTIATION_DIRECT,
         .serves_any_role = cluster->config->check == CHECK_TCP,
         .uris_ok = node_uris_ok(node),
@@ -172,6 +174,7 @@ static void note_primary(struct cluster *cluster)
         TEXT("evidence",
              primary == NULL ? election->why_no_primary : primary->verdict.last.said));
     cluster->logged_primary_id = id;
+    cluster->primary_since_ms = id == 0 ? 0 : loop_now_ms(cluster->loop);
 }
 
 /* Worth a warning when it is still so in the next round, since the end of a switchover
@@ -243,13 +246,16 @@ static struct pace_view look(const struct cluster *cluster)
     view.lacks_primary =
         cluster->config->check == CHECK_TCP
             ? !is_any_up
-            : cluster->election.primary < 0 && !cluster->election.is_standby_cluster;
+            : cluster->hold.is_on || (cluster->election.primary < 0 &&
+                                      !cluster->election.is_standby_cluster);
     return view;
 }
 
 static void arm_next_round(struct cluster *cluster)
 {
-    uint64_t rest_ms = pace_rest_ms(&cluster->pace, loop_now_ms(cluster->loop));
+    uint64_t rest_ms = cluster->wants_new_round
+                           ? 0
+                           : pace_rest_ms(&cluster->pace, loop_now_ms(cluster->loop));
 
     ev_timer_stop(cluster->loop->ev, &cluster->next_round);
     ev_timer_set(&cluster->next_round, (double)rest_ms / 1e3, 0.);
@@ -314,9 +320,19 @@ static void begin_round(struct cluster *cluster, bool is_anew)
 
 static void on_next_round(struct ev_loop *ev, ev_timer *timer, int events)
 {
+    struct cluster *cluster = CONTAINER_OF(timer, struct cluster, next_round);
+    bool is_anew = cluster->wants_new_round;
+
     (void)ev;
     (void)events;
-    begin_round(CONTAINER_OF(timer, struct cluster, next_round), false);
+    cluster->wants_new_round = false;
+    begin_round(cluster, is_anew);
+}
+
+static void begin_round_soon(struct cluster *cluster)
+{
+    cluster->wants_new_round = true;
+    arm_next_round(cluster);
 }
 
 void cluster_take_evidence(struct cluster *cluster, enum evidence evidence)
@@ -331,6 +347,105 @@ void cluster_set_waiting(struct cluster *cluster, unsigned n_waiting)
         return;
     cluster->n_waiting = n_waiting;
     look_again(cluster);
+}
+
+/* ---- holds ---- */
+
+#define HOLD_LOOK_S 0.1
+
+static struct hold_time time_of(const struct cluster *cluster)
+{
+    return (struct hold_time){.now_ms = loop_now_ms(cluster->loop),
+                              .now_s = (int64_t)time(NULL),
+                              .round = cluster->round};
+}
+
+static void log_hold(const struct cluster *cluster)
+{
+    const struct hold *hold = &cluster->hold;
+    const struct switchover *last = &hold->records[(hold->number - 1) % SWITCHOVERS_KEPT];
+
+    if (hold->is_on)
+        LOG(INFO, "hold began", TEXT("cluster", cluster->config->name),
+            NUMBER("hold", last->number), TEXT("cause", hold_cause_name(last->cause)),
+            TEXT("leaves", last->from), TEXT("evidence", last->sign));
+    else
+        LOG(last->outcome == SWITCHOVER_TIMED_OUT ? WARNING : INFO, "hold ended",
+            TEXT("cluster", cluster->config->name), NUMBER("hold", last->number),
+            TEXT("outcome", switchover_outcome_name(last->outcome)),
+            TEXT("left", last->from), TEXT("is", last->to),
+            DECIMAL("seconds", (double)(last->ended_ms - last->held_ms) / 1e3));
+}
+
+/* It has begun or ended. */
+static void follow_hold(struct cluster *cluster)
+{
+    log_hold(cluster);
+    ev_timer_stop(cluster->loop->ev, &cluster->hold_looks);
+    if (!cluster->hold.is_on)
+        return;
+    ev_timer_set(&cluster->hold_looks, HOLD_LOOK_S, HOLD_LOOK_S);
+    ev_timer_start(cluster->loop->ev, &cluster->hold_looks);
+    begin_round_soon(cluster);
+}
+
+static void on_hold_looks(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    struct cluster *cluster = CONTAINER_OF(timer, struct cluster, hold_looks);
+    struct hold_time now = time_of(cluster);
+
+    (void)ev;
+    (void)events;
+    if (!hold_look(&cluster->hold, (uint64_t)cluster->config->hold_timeout, &now))
+        return;
+    if (cluster->hold.is_on) {
+        begin_round_soon(cluster);
+        return;
+    }
+    follow_hold(cluster);
+    cluster->on_change(cluster->arg);
+}
+
+uint64_t cluster_hold(struct cluster *cluster, const char *node, enum hold_cause cause,
+                      const char *sign)
+{
+    bool was_on = cluster->hold.is_on;
+    struct hold_time now = time_of(cluster);
+    uint64_t number = hold_begin(&cluster->hold, cause, node, sign, &now);
+
+    if (!was_on) {
+        follow_hold(cluster);
+        cluster->on_change(cluster->arg);
+    }
+    return number;
+}
+
+bool cluster_release(struct cluster *cluster, enum hold_cause cause)
+{
+    struct hold_time now = time_of(cluster);
+
+    if (!hold_end_cause(&cluster->hold, cause, &now))
+        return false;
+    begin_round_soon(cluster);
+    return true;
+}
+
+/* After the election: who is the primary now, and is that proven? */
+static void see_primary(struct cluster *cluster)
+{
+    const struct node *primary =
+        cluster->election.primary < 0 ? NULL : cluster->nodes[cluster->election.primary];
+    struct hold_time now = time_of(cluster);
+    struct hold_sight sight = {.primary = ""};
+
+    if (primary != NULL)
+        sight =
+            (struct hold_sight){.primary = primary->config->name,
+                                .is_proof = primary->verdict.claim == CLAIM_FULL &&
+                                            primary->verdict.last.outcome == SAMPLE_OK,
+                                .round = primary->verdict.last.round};
+    if (hold_see(&cluster->hold, &sight, cluster->election.why_no_primary, &now))
+        follow_hold(cluster);
 }
 
 /* ---- news ---- */
@@ -376,6 +491,7 @@ static void on_node_news(void *arg, struct node *node, const struct verdict *bef
     if (before != NULL) {
         weigh(cluster, node);
         note_election(cluster, had_rivals);
+        see_primary(cluster);
         if (verdict_is_suspect(before, &node->verdict))
             pace_suspect(&cluster->pace, &cluster->pace_settings,
                          loop_now_ms(cluster->loop));
@@ -420,6 +536,7 @@ struct cluster *cluster_new(const struct node_tools *tools,
         (struct pace_settings){.interval_ms = (uint64_t)cluster_config->check_interval,
                                .fast_ms = (uint64_t)cluster_config->check_fast_interval};
     ev_timer_init(&cluster->next_round, on_next_round, 0., 0.);
+    ev_timer_init(&cluster->hold_looks, on_hold_looks, HOLD_LOOK_S, HOLD_LOOK_S);
     ev_timer_init(&cluster->next_nodes, on_next_nodes, 0., 0.);
     election_init(&cluster->election);
     collect_uris(cluster, config);
@@ -451,6 +568,7 @@ void cluster_free(struct cluster *cluster)
         return;
     ev_timer_stop(cluster->loop->ev, &cluster->next_round);
     ev_timer_stop(cluster->loop->ev, &cluster->next_nodes);
+    ev_timer_stop(cluster->loop->ev, &cluster->hold_looks);
     for (size_t i = 0; i < cluster->n_nodes; i++)
         node_free(cluster->nodes[i]);
     memory_free(cluster->candidates);
@@ -484,6 +602,9 @@ static void inherit_cluster(struct cluster *cluster, const struct cluster *old)
     cluster->leader_timeline = old->leader_timeline;
     cluster->leader_location = old->leader_location;
     cluster->logged_primary_id = old->logged_primary_id;
+    cluster->primary_since_ms = old->primary_since_ms;
+    cluster->hold = old->hold;
+    cluster->wants_new_round = old->hold.is_on;
     election_run(&cluster->election, cluster->candidates, cluster->n_nodes,
                  cluster->config->check);
 }
@@ -501,6 +622,8 @@ void cluster_inherit(struct cluster *cluster, const struct cluster *old,
 void cluster_start(struct cluster *cluster)
 {
     pace_suspect(&cluster->pace, &cluster->pace_settings, loop_now_ms(cluster->loop));
+    if (cluster->hold.is_on)
+        ev_timer_start(cluster->loop->ev, &cluster->hold_looks);
     ev_timer_set(&cluster->next_round, 0., 0.);
     ev_timer_start(cluster->loop->ev, &cluster->next_round);
 }

@@ -12,6 +12,7 @@
 #define HEALTH_CLUSTER_H
 
 #include "health/election.h"
+#include "health/hold.h"
 #include "health/node.h"
 #include "health/pace.h"
 
@@ -34,6 +35,10 @@ struct cluster {
     uint64_t round;
     unsigned n_waiting;
     struct election election;
+    struct hold hold;
+    ev_timer hold_looks;       /* while it is on */
+    bool wants_new_round;      /* in which nobody's answer of before counts */
+    uint64_t primary_since_ms; /* 0 = there is none */
     uint32_t leader_id; /* whose location the lag is counted from, and its timeline */
     uint32_t leader_timeline;
     uint64_t leader_location;
@@ -59,6 +64,11 @@ void cluster_start(struct cluster *cluster); /* the first round begins */
 
 void cluster_take_evidence(struct cluster *cluster, enum evidence evidence);
 void cluster_set_waiting(struct cluster *cluster, unsigned n_waiting);
+
+/* As monitor_hold() and monitor_release(). */
+uint64_t cluster_hold(struct cluster *cluster, const char *node, enum hold_cause cause,
+                      const char *sign);
+bool cluster_release(struct cluster *cluster, enum hold_cause cause);
 
 bool cluster_is_ready(const struct cluster *cluster); /* every node was asked once */
 

@@ -51,7 +51,7 @@ static void free_clusters(struct cluster **clusters, size_t n)
     memory_free(clusters);
 }
 
-static const struct cluster *find_cluster(const struct monitor *monitor, const char *name)
+static struct cluster *find_cluster(const struct monitor *monitor, const char *name)
 {
     for (size_t i = 0; i < monitor->n_clusters; i++)
         if (strcmp(monitor->clusters[i]->config->name, name) == 0)
@@ -167,9 +167,132 @@ void monitor_evidence(struct monitor *monitor, uint32_t node_id, enum evidence e
 
 void monitor_waiting(struct monitor *monitor, const char *cluster, unsigned n_waiting)
 {
-    for (size_t i = 0; i < monitor->n_clusters; i++)
-        if (strcmp(monitor->clusters[i]->config->name, cluster) == 0)
-            cluster_set_waiting(monitor->clusters[i], n_waiting);
+    struct cluster *found = find_cluster(monitor, cluster);
+
+    if (found != NULL)
+        cluster_set_waiting(found, n_waiting);
+}
+
+/* ---- holds ---- */
+
+static bool has_node(const struct cluster *cluster, const char *name)
+{
+    for (size_t i = 0; i < cluster->n_nodes; i++)
+        if (strcmp(cluster->nodes[i]->config->name, name) == 0)
+            return true;
+    return false;
+}
+
+uint64_t monitor_hold(struct monitor *monitor, const char *cluster_name, const char *node,
+                      enum hold_cause cause, const char *sign, char why[MONITOR_WHY_MAX])
+{
+    struct cluster *cluster = find_cluster(monitor, cluster_name);
+
+    if (cluster == NULL)
+        snprintf(why, MONITOR_WHY_MAX, "there is no cluster \"%.60s\"", cluster_name);
+    else if (cluster->config->check == CHECK_TCP)
+        snprintf(why, MONITOR_WHY_MAX,
+                 "nobody knows the roles of nodes with check = tcp");
+    else if (*node != '\0' && !has_node(cluster, node))
+        snprintf(why, MONITOR_WHY_MAX, "there is no node \"%.60s\" in cluster \"%.60s\"",
+                 node, cluster_name);
+    else
+        return cluster_hold(cluster, node, cause, sign);
+    return 0;
+}
+
+bool monitor_release(struct monitor *monitor, const char *cluster_name,
+                     enum hold_cause cause)
+{
+    struct cluster *cluster = find_cluster(monitor, cluster_name);
+
+    return cluster != NULL && cluster_release(cluster, cause);
+}
+
+static struct switchover *record_of(struct monitor *monitor, const char *cluster_name,
+                                    uint64_t hold)
+{
+    struct cluster *cluster = find_cluster(monitor, cluster_name);
+
+    return cluster == NULL ? NULL : hold_record(&cluster->hold, hold);
+}
+
+void monitor_open_transactions(struct monitor *monitor, const char *cluster,
+                               uint64_t hold, unsigned n)
+{
+    struct switchover *record = record_of(monitor, cluster, hold);
+
+    if (record != NULL && n == 0 && record->drained_ms == 0)
+        record->drained_ms = loop_now_ms(monitor->loop);
+}
+
+void monitor_lent(struct monitor *monitor, const char *cluster, uint64_t hold,
+                  uint64_t at_ms)
+{
+    struct switchover *record = record_of(monitor, cluster, hold);
+
+    if (record != NULL && (record->lent_ms == 0 || at_ms < record->lent_ms))
+        record->lent_ms = at_ms;
+}
+
+void monitor_count_held(struct monitor *monitor, const char *cluster, uint64_t hold,
+                        const struct switchover *counts)
+{
+    struct switchover *record = record_of(monitor, cluster, hold);
+
+    if (record == NULL)
+        return;
+    record->n_held += counts->n_held;
+    record->n_replayed += counts->n_replayed;
+    record->n_lost += counts->n_lost;
+    record->n_unknown += counts->n_unknown;
+    if (counts->longest_wait_ms > record->longest_wait_ms)
+        record->longest_wait_ms = counts->longest_wait_ms;
+}
+
+static void report_cluster(const struct cluster *cluster, struct cluster_report *report)
+{
+    const struct election *election = &cluster->election;
+
+    *report = (struct cluster_report){
+        .name = cluster->config->name,
+        .primary =
+            election->primary < 0 ? "" : cluster->nodes[election->primary]->config->name,
+        .why_no_primary = election->why_no_primary,
+        .timeline = election->fence,
+        .system_id = election->system_id,
+        .has_rivals = election->has_rivals,
+        .primary_since_ms = cluster->primary_since_ms,
+        .present = hold_present(&cluster->hold),
+    };
+    for (size_t i = 0; i < cluster->n_nodes; i++)
+        report->is_paused =
+            report->is_paused || cluster->nodes[i]->verdict.last.is_paused;
+}
+
+void monitor_report_clusters(const struct monitor *monitor,
+                             void (*each)(void *arg, const struct cluster_report *report),
+                             void *arg)
+{
+    for (size_t i = 0; i < monitor->n_clusters; i++) {
+        struct cluster_report report;
+
+        report_cluster(monitor->clusters[i], &report);
+        each(arg, &report);
+    }
+}
+
+void monitor_report_switchovers(const struct monitor *monitor, const char *cluster_name,
+                                void (*each)(void *arg,
+                                             const struct switchover *switchover),
+                                void *arg)
+{
+    struct cluster *cluster = find_cluster(monitor, cluster_name);
+    uint64_t last = cluster == NULL ? 0 : cluster->hold.number;
+
+    for (uint64_t n = last > SWITCHOVERS_KEPT ? last - SWITCHOVERS_KEPT + 1 : 1;
+         n <= last; n++)
+        each(arg, hold_record(&cluster->hold, n));
 }
 
 /* ---- what others ask ---- */

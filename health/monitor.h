@@ -76,10 +76,11 @@ void monitor_waiting(struct monitor *monitor, const char *cluster, unsigned n_wa
  * One that is on already is joined. */
 uint64_t monitor_hold(struct monitor *monitor, const char *cluster, const char *node,
                       enum hold_cause cause, const char *sign, char why[MONITOR_WHY_MAX]);
-/* A command's hold is over once the primary is proven: `node` = who has to be it, "" =
- * whoever is (the switchover has failed). A hook's ends by itself, and by this. False
- * when there is none. */
-bool monitor_release(struct monitor *monitor, const char *cluster, const char *node);
+/* The cause stands no more: a command's switchover has failed, or whoever called the hook
+ * has thought better of it. Clients go on once a primary is proven, which may be the one
+ * of before. (Another one's proof ends a hold without this.) False when it did not stand.
+ */
+bool monitor_release(struct monitor *monitor, const char *cluster, enum hold_cause cause);
 
 /* What workers tell of a hold: transactions on the node that leaves, summed over all of
  * them; the first lease after it; and in the end what clients have lived through. */

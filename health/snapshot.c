@@ -33,6 +33,8 @@ static bool fill_cluster(struct topology_cluster *shown, const struct cluster *c
 {
     shown->name = memory_text(cluster->config->name);
     shown->primary = cluster->election.primary;
+    shown->hold = cluster->hold.is_on ? cluster->hold.number : 0;
+    shown->failed_hold = hold_has_failed(&cluster->hold) ? cluster->hold.number : 0;
     snprintf(shown->why_no_primary, sizeof shown->why_no_primary, "%s",
              cluster->election.why_no_primary);
     return shown->name != NULL && fill_nodes(shown, cluster) && fill_uris(shown, cluster);
@@ -68,7 +70,8 @@ static bool nodes_differ(const struct topology_node *a, const struct topology_no
     if (a->id != b->id || a->role != b->role || a->is_up != b->is_up ||
         a->is_lagging != b->is_lagging ||
         a->is_replica_for_all != b->is_replica_for_all ||
-        a->is_draining != b->is_draining || a->serves_any_role != b->serves_any_role ||
+        a->is_draining != b->is_draining || a->is_leaving != b->is_leaving ||
+        a->serves_any_role != b->serves_any_role ||
         a->begins_with_tls != b->begins_with_tls || a->uris_ok != b->uris_ok ||
         a->timeline != b->timeline || a->load != b->load ||
         a->n_addresses != b->n_addresses || strcmp(a->name, b->name) != 0)
@@ -83,7 +86,8 @@ static bool nodes_differ(const struct topology_node *a, const struct topology_no
 static bool clusters_differ(const struct topology_cluster *a,
                             const struct topology_cluster *b)
 {
-    if (strcmp(a->name, b->name) != 0 || a->primary != b->primary ||
+    if (strcmp(a->name, b->name) != 0 || a->primary != b->primary || a->hold != b->hold ||
+        a->failed_hold != b->failed_hold ||
         strcmp(a->why_no_primary, b->why_no_primary) != 0 || a->n_nodes != b->n_nodes ||
         a->n_check_uris != b->n_check_uris)
         return true;

@@ -70,6 +70,7 @@ struct topology_cluster {
      * go, or nobody has proven yet that it stays. The number of the present struct
      * switchover. */
     uint64_t hold;
+    uint64_t failed_hold; /* the last one, if it has ended by hold_timeout; else 0 */
     /* Why there is no primary, as a sentence for clients and logs; "" when there is one.
      */
     char why_no_primary[160];

@@ -76,7 +76,12 @@ void pool_why_waiting(const struct need *need, char why[ACCOUNT_WHY_MAX])
                             ? NULL
                             : ledger_blocking(need->pool->pools->ledger, &need->waiter);
 
-    if (limit != NULL)
+    if (pool_is_held(need->pool))
+        snprintf(why, ACCOUNT_WHY_MAX, "%s",
+                 pool_cluster(need->pool)->primary < 0
+                     ? pool_cluster(need->pool)->why_no_primary
+                     : "the primary is about to change");
+    else if (limit != NULL)
         snprintf(why, ACCOUNT_WHY_MAX, "%s", limit);
     else
         account_get_why(need->pool->account, why);
@@ -238,6 +243,13 @@ const char *pool_check_query(const struct pooled *server)
     return strcmp(pool->check_query, "<empty>") == 0 ? "" : pool->check_query;
 }
 
+static uint64_t failed_hold(const struct pool *pool)
+{
+    const struct topology_cluster *cluster = pool_cluster(pool);
+
+    return cluster == NULL ? 0 : cluster->failed_hold;
+}
+
 enum pool_answer pool_take(struct pool *pool, void *client, struct pooled **server,
                            struct need **need)
 {
@@ -257,6 +269,7 @@ enum pool_answer pool_take(struct pool *pool, void *client, struct pooled **serv
     made->client = client;
     made->waiter.since_ns = pool->pools->loop->now_ns;
     made->waiter.worker = (uint16_t)pool->pools->worker;
+    made->failed_hold = failed_hold(pool);
     pool->n_awaited++;
     list_append(&pool->needs, &made->in_pool);
     need_stand_in_line(made);
@@ -321,5 +334,5 @@ void pool_aimed(struct pooled *server, bool is_over)
 
 bool pool_is_doomed(struct pooled *server)
 {
-    return member_of(server)->is_doomed;
+    return member_of(server)->has_lost_role;
 }

@@ -94,7 +94,8 @@ struct need {
     void *client;               /* NULL: it needs none any more */
     struct deferred end;
     bool has_asked_reserve;
-    bool is_told; /* its client, that it waits */
+    bool is_told;         /* its client, that it waits */
+    uint64_t failed_hold; /* of the cluster, when it began to wait */
 };
 
 /* At a client that has a server, now and then. */
@@ -109,6 +110,8 @@ struct pools_events {
     void (*on_lent)(void *client, struct pooled *server);
     /* It gets none: the node refuses the login. `need` is over. */
     void (*on_refused)(void *client, const char *sqlstate, const char *why);
+    /* It gets none: the primary has not come within hold_timeout. `need` is over. */
+    void (*on_hold_failed)(void *client, const char *why_no_primary);
     /* The server that the client has is doomed; the client may be closed by this. */
     void (*on_doomed)(void *client);
     /* The client has a server; it may be closed by this. */
@@ -196,7 +199,7 @@ enum pool_answer pool_take(struct pool *pool, void *client, struct pooled **serv
 void pool_forget(struct need *need);
 /* A lease is over; `is_reset`: with the reset query. */
 void pool_give(struct pooled *server, bool is_reset);
-/* Its node has lost the role: after this lease it is not lent any more. */
+/* Its node has lost the role: sessions end, too. */
 bool pool_is_doomed(struct pooled *server);
 /* A cancel request is aimed at a lent server, and then PostgreSQL is done with it:
  * in between it is lent to nobody else. Nor after it, if it is not known whether the
@@ -223,6 +226,8 @@ const struct pooled *pool_next_server(const struct pool *pool, uint64_t after_id
                                       bool *is_doomed);
 /* The pool with the lowest number that is at least this; NULL behind the last. */
 struct pool *pools_at(const struct pools *pools, uint32_t number);
+/* Whether clients of the pool wait because its cluster has no primary, or holds. */
+bool pool_is_held(const struct pool *pool);
 /* Why a client waits: which limit, or what the last login ended with. */
 void pool_why_waiting(const struct need *need, char why[ACCOUNT_WHY_MAX]);
 

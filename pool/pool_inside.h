@@ -44,8 +44,9 @@ struct member {
     struct message message;     /* its way there */
     bool is_open;               /* it has logged in, and the connect query is answered */
     bool is_idle;               /* in the pool's list of these */
-    bool is_doomed;             /* its node has lost the role: not to be lent again */
-    bool is_spoiled;            /* a cancel request may hit it at any time: likewise */
+    bool is_doomed; /* its node has lost the role, or is about to: not to be lent again */
+    bool has_lost_role; /* it has: sessions end, too */
+    bool is_spoiled;    /* a cancel request may hit it at any time: likewise */
 };
 
 static inline struct member *member_of(const struct pooled *server)
@@ -70,8 +71,13 @@ static inline struct need *need_of(struct ledger_waiter *waiter)
 struct pool_branch *pool_get_branch(struct pool *pool, uint32_t node_id) MUST_CHECK;
 /* The node on which a server is to be opened next, by turns; NULL when there is none. */
 struct pool_branch *pool_choose_branch(struct pool *pool);
-/* Whether the node has the pool's role. */
+/* As the present topology has it; NULL: it does not. */
+const struct topology_cluster *pool_cluster(const struct pool *pool);
+/* Whether servers of the node may be lent: it has the pool's role, and is not about to
+ * lose it. */
 bool pool_may_have(const struct pool *pool, uint32_t node_id);
+/* Whether sessions may stay there: it has the role. */
+bool pool_may_keep(const struct pool *pool, uint32_t node_id);
 /* NULL when it has not. */
 const struct topology_node *pool_usable_node(struct pool *pool, uint32_t node_id);
 

@@ -2,8 +2,8 @@
 
 #include "core/memory.h"
 
-static bool takes_role(const struct topology_cluster *cluster, size_t index,
-                       enum listener_role role)
+static bool has_role(const struct topology_cluster *cluster, size_t index,
+                     enum listener_role role)
 {
     const struct topology_node *node = &cluster->nodes[index];
     bool is_primary = cluster->primary == (int)index;
@@ -26,6 +26,15 @@ static bool takes_role(const struct topology_cluster *cluster, size_t index,
         break;
     }
     UNREACHABLE();
+}
+
+/* Not while it may be about to lose the role. */
+static bool takes_role(const struct topology_cluster *cluster, size_t index,
+                       enum listener_role role)
+{
+    if (cluster->hold != 0 && (role == ROLE_PRIMARY || cluster->nodes[index].is_leaving))
+        return false;
+    return has_role(cluster, index, role);
 }
 
 static struct pool_branch *find_branch(struct pool *pool, uint32_t node_id)
@@ -69,7 +78,7 @@ struct pool_branch *pool_get_branch(struct pool *pool, uint32_t node_id)
     return branch;
 }
 
-static const struct topology_cluster *cluster_of(const struct pool *pool)
+const struct topology_cluster *pool_cluster(const struct pool *pool)
 {
     return pool->pools->topology == NULL
                ? NULL
@@ -81,7 +90,7 @@ static const struct topology_cluster *cluster_of(const struct pool *pool)
 static struct pool_branch *usable_branch(struct pool *pool, unsigned n,
                                          unsigned *n_usable)
 {
-    const struct topology_cluster *cluster = cluster_of(pool);
+    const struct topology_cluster *cluster = pool_cluster(pool);
     uint64_t now_ms = loop_now_ms(pool->pools->loop);
     struct pool_branch *found = NULL;
 
@@ -112,18 +121,37 @@ struct pool_branch *pool_choose_branch(struct pool *pool)
     return usable_branch(pool, pool->pools->turn++ % n_usable, &n_again);
 }
 
-bool pool_may_have(const struct pool *pool, uint32_t node_id)
+static bool asks_of_node(const struct pool *pool, uint32_t node_id,
+                         bool (*has)(const struct topology_cluster *cluster, size_t index,
+                                     enum listener_role role))
 {
-    const struct topology_cluster *cluster = cluster_of(pool);
+    const struct topology_cluster *cluster = pool_cluster(pool);
 
     for (size_t i = 0; cluster != NULL && i < cluster->n_nodes; i++)
         if (cluster->nodes[i].id == node_id)
-            return takes_role(cluster, i, pool->terms.role);
+            return has(cluster, i, pool->terms.role);
     return false;
+}
+
+bool pool_may_have(const struct pool *pool, uint32_t node_id)
+{
+    return asks_of_node(pool, node_id, takes_role);
+}
+
+bool pool_may_keep(const struct pool *pool, uint32_t node_id)
+{
+    return asks_of_node(pool, node_id, has_role);
 }
 
 const struct topology_node *pool_usable_node(struct pool *pool, uint32_t node_id)
 {
     return pool_may_have(pool, node_id) ? topology_node(pool->pools->topology, node_id)
                                         : NULL;
+}
+
+bool pool_is_held(const struct pool *pool)
+{
+    const struct topology_cluster *cluster = pool_cluster(pool);
+
+    return cluster != NULL && cluster->hold != 0 && pool->terms.role == ROLE_PRIMARY;
 }

@@ -15,6 +15,25 @@ static void forget_refusals(struct pool *pool)
     }
 }
 
+/* The primary has not come in time: whoever waits for it is told so. */
+static void refuse_after_hold(struct pool *pool)
+{
+    const struct topology_cluster *cluster = pool_cluster(pool);
+
+    if (cluster == NULL || cluster->failed_hold == 0)
+        return;
+    LIST_EACH_SAFE(item, &pool->needs)
+    {
+        struct need *need = CONTAINER_OF(item, struct need, in_pool);
+        void *client = need->client;
+
+        if (need->branch != NULL || need->failed_hold == cluster->failed_hold)
+            continue;
+        need_end(need);
+        pool->pools->events->on_hold_failed(client, cluster->why_no_primary);
+    }
+}
+
 /* Servers whose node has lost the role are never lent again; who waits, waits elsewhere.
  */
 static void follow_topology(struct pool *pool)
@@ -30,10 +49,12 @@ static void follow_topology(struct pool *pool)
         struct member *member = member_in(item);
 
         member->is_doomed = !pool_may_have(pool, member->branch->node_id);
+        member->has_lost_role = !pool_may_keep(pool, member->branch->node_id);
         if (member->is_doomed && (member->pooled.state == POOLED_CONNECTING ||
                                   member->pooled.state == POOLED_LOGIN))
             member_close(member);
-        else if (member->is_doomed && member->pooled.state == POOLED_ACTIVE)
+        else if (member->pooled.state == POOLED_ACTIVE &&
+                 (member->has_lost_role || (member->is_doomed && pool_is_private(pool))))
             pool->pools->events->on_doomed(member->pooled.client);
     }
     LIST_EACH_SAFE(item, &pool->needs)
@@ -45,6 +66,7 @@ static void follow_topology(struct pool *pool)
         need_leave_line(need);
         need_stand_in_line(need);
     }
+    refuse_after_hold(pool);
 }
 
 void pools_set_topology(struct pools *pools, struct topology *topology)

@@ -687,6 +687,10 @@ void lease_give_up(struct client *client)
 {
     char limit[ACCOUNT_WHY_MAX], why[256];
 
+    if (pool_is_held(client->pool)) { /* hold_timeout ends it */
+        client_wait_on(client);
+        return;
+    }
     pool_why_waiting(client->need, limit);
     snprintf(why, sizeof why, "%s (%s)", close_facts[CLOSE_QUERY_WAIT].text, limit);
     client_refuse(client, CLOSE_QUERY_WAIT, why);
@@ -828,6 +832,17 @@ static void on_refused(void *arg, const char *sqlstate, const char *why)
     client_refuse(client, CLOSE_LOGIN_FAILED, text);
 }
 
+static void on_hold_failed(void *arg, const char *why_no_primary)
+{
+    struct client *client = arg;
+    char why[256];
+
+    client->need = NULL;
+    snprintf(why, sizeof why, "%s%s%s", close_facts[CLOSE_HOLD_TIMEOUT].text,
+             *why_no_primary == '\0' ? "" : ": ", why_no_primary);
+    client_refuse(client, CLOSE_HOLD_TIMEOUT, why);
+}
+
 /* Whoever replicates from a node that has lost the role is told, where the stream allows
  * for a message, and holds up its shutdown no longer. */
 static void end_stream(struct client *client)
@@ -901,6 +916,7 @@ static void on_evidence(void *arg, uint32_t node_id)
 const struct pools_events lease_pools_events = {
     .on_lent = on_lent,
     .on_refused = on_refused,
+    .on_hold_failed = on_hold_failed,
     .on_doomed = on_doomed,
     .on_look = on_look,
     .on_long_wait = on_long_wait,

@@ -56,6 +56,9 @@ bool route_takes_new(const struct topology_cluster *cluster,
     if (node->n_addresses == 0 || node->is_draining ||
         !route_may_stay(cluster, node, listener))
         return false;
+    if (listener->check_uri[0] == '\0' && cluster->hold != 0 &&
+        (node->is_leaving || listener->role == ROLE_PRIMARY))
+        return false;
     if (listener->check_uri[0] != '\0' || listener->role == ROLE_ANY ||
         is_primary(cluster, node))
         return true;
@@ -154,6 +157,8 @@ void route_why_none(const struct topology_cluster *cluster,
     else if (cluster->primary >= 0 && cluster->nodes[cluster->primary].is_draining)
         snprintf(why, ROUTE_WHY_MAX, "%s: %s is being drained", missing,
                  cluster->nodes[cluster->primary].name);
+    else if (cluster->hold != 0 && cluster->primary >= 0)
+        snprintf(why, ROUTE_WHY_MAX, "%s: the primary is about to change", missing);
     else if (cluster->why_no_primary[0] == '\0')
         snprintf(why, ROUTE_WHY_MAX, "%s: it cannot be connected to", missing);
     else
