@@ -365,16 +365,20 @@ static void log_hold(const struct cluster *cluster)
     const struct hold *hold = &cluster->hold;
     const struct switchover *last = &hold->records[(hold->number - 1) % SWITCHOVERS_KEPT];
 
-    if (hold->is_on)
+    if (hold->is_on) {
         LOG(INFO, "hold began", TEXT("cluster", cluster->config->name),
             NUMBER("hold", last->number), TEXT("cause", hold_cause_name(last->cause)),
             TEXT("leaves", last->from), TEXT("evidence", last->sign));
-    else
-        LOG(last->outcome == SWITCHOVER_TIMED_OUT ? WARNING : INFO, "hold ended",
-            TEXT("cluster", cluster->config->name), NUMBER("hold", last->number),
-            TEXT("outcome", switchover_outcome_name(last->outcome)),
-            TEXT("left", last->from), TEXT("is", last->to),
-            DECIMAL("seconds", (double)(last->ended_ms - last->held_ms) / 1e3));
+        return;
+    }
+    if (last->outcome == SWITCHOVER_TIMED_OUT)
+        LOG(WARNING, "the primary has not come in time",
+            TEXT("cluster", cluster->config->name), NUMBER("hold", last->number));
+    LOG(INFO, "hold ended", TEXT("cluster", cluster->config->name),
+        NUMBER("hold", last->number),
+        TEXT("outcome", switchover_outcome_name(last->outcome)), TEXT("left", last->from),
+        TEXT("is", last->to),
+        DECIMAL("seconds", (double)(last->ended_ms - last->held_ms) / 1e3));
 }
 
 /* It has begun or ended. */

@@ -91,7 +91,8 @@ static void begin_late(struct hold *hold, const struct hold_sight *sight,
 
     snprintf(sign, sizeof sign, "%s is the primary", sight->primary);
     begin(hold, HOLD_BY_LOSS, hold->primary, sign, time);
-    hold->proof_round = sight->round;
+    if (sight->is_proof)
+        hold->proof_round = sight->round;
 }
 
 uint64_t hold_begin(struct hold *hold, enum hold_cause cause, const char *leaving,

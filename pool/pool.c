@@ -143,6 +143,8 @@ void member_lend(struct member *member, struct ledger_waiter *waiter)
 
     member->pool->counts.wait_time +=
         member->pool->pools->loop->now_ns - need->waiter.since_ns;
+    if (member->pool->pools->hold_watches.n > 0)
+        pools_note_held(member->pool->pools, need);
     need->branch = NULL;
     need_end(need);
     member->pool->pools->events->on_lent(client, &member->pooled);

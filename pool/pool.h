@@ -14,6 +14,7 @@
 
 #include "core/mailbox.h"
 #include "core/table.h"
+#include "health/switchover.h"
 #include "health/topology.h"
 #include "pool/account.h"
 #include "pool/counts.h"
@@ -105,6 +106,21 @@ struct pool_look {
     uint64_t transaction_ms; /* 0 = it is in none */
 };
 
+/* What a worker tells of a hold of a cluster: see health/switchover.h. */
+enum hold_news_kind {
+    HOLD_NEWS_OPEN,  /* n_open has changed */
+    HOLD_NEWS_LENT,  /* the first client that had waited has a server */
+    HOLD_NEWS_COUNTS /* it is long over: `counts` */
+};
+struct hold_news {
+    char cluster[NODE_NAME_MAX];
+    uint64_t hold;
+    enum hold_news_kind kind;
+    unsigned n_open; /* transactions on the node that leaves */
+    uint64_t at_ms;  /* of the first lease */
+    struct switchover counts;
+};
+
 struct pools_events {
     /* A client that has waited gets a server; `need` is over. */
     void (*on_lent)(void *client, struct pooled *server);
@@ -120,6 +136,7 @@ struct pools_events {
     bool (*on_long_wait)(void *client, uint64_t waited_ms);
     /* Something that the health checks should know. */
     void (*on_evidence)(void *arg, uint32_t node_id);
+    void (*on_hold)(void *arg, const struct hold_news *news);
 };
 
 struct pools {
@@ -136,8 +153,10 @@ struct pools {
     struct list memories; /* of TLS with nodes: security_memory() */
     struct slab *needs;   /* a waiting client costs no allocation */
     struct list pools;
-    struct table by_account; /* the same */
-    struct table by_branch;  /* what they have on each node */
+    struct table by_account;  /* the same */
+    struct table by_branch;   /* what they have on each node */
+    struct list hold_watches; /* of clusters whose primary changes, or has just changed */
+    ev_timer hold_looks;
     ev_timer upkeep;
     bool is_closed; /* pools_close() was called */
     unsigned worker, n_workers;

@@ -5,6 +5,7 @@
  *   pool_opening.c   a server's way from the grant of a slot to its first lease
  *   pool_handover.c  ... to a client of another worker
  *   pool_notices.c   what the ledger has other workers told
+ *   pool_holds.c     what is told of changes of the primary
  *   pool_upkeep.c    what a change of topology, and time, do to a pool
  *   pools.c          a worker's pools: made, found, freed
  *   pool_views.c     what views show
@@ -121,6 +122,16 @@ void member_hand_over(struct member *member, struct ledger_waiter *heir);
 void member_on_packed(struct pooled *server);
 /* Its heir's worker is told in any case, also of one that is closed. */
 void member_send_to_heir(struct member *member);
+
+/* ---- pool_holds.c -------------------------------------------------------------------
+ */
+
+/* The topology has changed. */
+void pools_follow_holds(struct pools *pools);
+/* A client that has waited gets its server; only while pools->hold_watches has any. */
+void pools_note_held(struct pools *pools, const struct need *need);
+void pools_begin_holds(struct pools *pools);
+void pools_end_holds(struct pools *pools);
 
 /* ---- pool_upkeep.c, pools.c ---------------------------------------------------------
  */

@@ -78,6 +78,7 @@ void pools_set_topology(struct pools *pools, struct topology *topology)
     {
         follow_topology(CONTAINER_OF(item, struct pool, in_pools));
     }
+    pools_follow_holds(pools);
 }
 
 void pools_set_security(struct pools *pools, struct security *security)

@@ -25,6 +25,7 @@ bool pools_init(struct pools *pools, struct loop *loop, unsigned worker,
     list_init(&pools->memories);
     pools->home.memories = &pools->memories;
     pools_begin_upkeep(pools);
+    pools_begin_holds(pools);
     pools->mailbox = mailbox_new(loop, pools);
     return table_init(&pools->by_account) && table_init(&pools->by_branch) &&
            pools->mailbox != NULL && pools->needs != NULL &&
@@ -59,6 +60,7 @@ void pool_free(struct pool *pool)
 void pools_close(struct pools *pools)
 {
     ev_timer_stop(pools->loop->ev, &pools->upkeep);
+    pools_end_holds(pools);
     pools->is_closed = true;
     LIST_EACH(item, &pools->pools)
     {

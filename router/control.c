@@ -30,11 +30,16 @@
 
 enum phase { RUNNING, DRAINING, STOPPING };
 
-/* Clients that wait for a node, by worker, of one cluster. */
+#define NOT_TOLD UINT_MAX
+
+/* What workers have told of one cluster. */
 struct waiting_count {
     struct link in_control;
     char cluster[LISTENER_NAME_MAX];
-    unsigned n[GATHER_WORKERS_MAX];
+    unsigned n[GATHER_WORKERS_MAX]; /* clients that wait for a node */
+    uint64_t hold;                  /* of which the following speaks */
+    unsigned
+        n_open[GATHER_WORKERS_MAX]; /* transactions on the old primary, or NOT_TOLD */
 };
 
 struct control {
@@ -247,6 +252,46 @@ static void on_waiting(struct message *message, void *receiver)
         monitor_waiting(control->monitor, news->cluster, sum);
     }
     memory_free(news);
+}
+
+static void count_open(struct control *control, const struct hold_message *told)
+{
+    struct waiting_count *count = waiting_at(control, told->news.cluster);
+    unsigned sum = 0;
+
+    if (count == NULL)
+        return;
+    if (count->hold != told->news.hold)
+        for (unsigned i = 0; i < control->n_workers; i++)
+            count->n_open[i] = NOT_TOLD;
+    count->hold = told->news.hold;
+    count->n_open[told->worker] = told->news.n_open;
+    for (unsigned i = 0; i < control->n_workers; i++) {
+        if (count->n_open[i] == NOT_TOLD)
+            return;
+        sum += count->n_open[i];
+    }
+    monitor_open_transactions(control->monitor, told->news.cluster, told->news.hold, sum);
+}
+
+static void on_hold(struct message *message, void *receiver)
+{
+    struct hold_message *told = CONTAINER_OF(message, struct hold_message, message);
+    const struct hold_news *news = &told->news;
+    struct control *control = receiver;
+
+    switch (news->kind) {
+    case HOLD_NEWS_OPEN:
+        count_open(control, told);
+        break;
+    case HOLD_NEWS_LENT:
+        monitor_lent(control->monitor, news->cluster, news->hold, news->at_ms);
+        break;
+    case HOLD_NEWS_COUNTS:
+        monitor_count_held(control->monitor, news->cluster, news->hold, &news->counts);
+        break;
+    }
+    memory_free(told);
 }
 
 static void on_peer_wanted(struct message *message, void *receiver)
@@ -636,6 +681,7 @@ static bool make_workers(struct control *control, struct config *config)
         .on_client_gone = on_client_gone,
         .on_admission_missed = on_admission_missed,
         .on_evidence = on_evidence,
+        .on_hold = on_hold,
         .on_waiting = on_waiting,
         .on_console = on_console,
         .on_question = on_question,

@@ -913,6 +913,11 @@ static void on_evidence(void *arg, uint32_t node_id)
     worker_evidence(arg, node_id, EVIDENCE_REFUSED);
 }
 
+static void on_hold(void *arg, const struct hold_news *news)
+{
+    worker_tell_of_hold(arg, news);
+}
+
 const struct pools_events lease_pools_events = {
     .on_lent = on_lent,
     .on_refused = on_refused,
@@ -921,6 +926,7 @@ const struct pools_events lease_pools_events = {
     .on_look = on_look,
     .on_long_wait = on_long_wait,
     .on_evidence = on_evidence,
+    .on_hold = on_hold,
 };
 
 /* ---- from the server to the client --------------------------------------------------

@@ -410,6 +410,17 @@ static void tell_who_waits(struct worker *worker, const char *cluster)
     mailbox_post(worker->control.mailbox, &news->message, worker->control.on_waiting);
 }
 
+void worker_tell_of_hold(struct worker *worker, const struct hold_news *told)
+{
+    struct hold_message *news = memory_zeroed(sizeof *news);
+
+    if (news == NULL)
+        return; /* the time line has a gap */
+    news->worker = worker->number;
+    news->news = *told;
+    mailbox_post(worker->control.mailbox, &news->message, worker->control.on_hold);
+}
+
 static void tell_who_waits_where(struct worker *worker)
 {
     for (size_t i = 0; worker->topology != NULL && i < worker->topology->n_clusters; i++)

@@ -36,6 +36,13 @@ struct waiting_message {
     char cluster[LISTENER_NAME_MAX];
 };
 
+/* Of its clients, while a primary changes. */
+struct hold_message {
+    struct message message;
+    unsigned worker;
+    struct hold_news news;
+};
+
 /* Where a worker's messages to control go, and what happens to them there. */
 struct control_door {
     struct mailbox *mailbox;
@@ -44,6 +51,7 @@ struct control_door {
     void (*on_admission_missed)(struct message *message, void *control);
     void (*on_evidence)(struct message *message, void *control);
     void (*on_waiting)(struct message *message, void *control);
+    void (*on_hold)(struct message *message, void *control);
     void (*on_console)(struct message *message, void *control);
     void (*on_question)(struct message *message, void *control);
     void (*on_peer_wanted)(struct message *message, void *control);
@@ -130,6 +138,7 @@ void worker_post_gather(struct worker *worker, struct gather *gather);
 
 /* On the worker's thread. */
 void worker_evidence(struct worker *worker, uint32_t node_id, enum evidence evidence);
+void worker_tell_of_hold(struct worker *worker, const struct hold_news *news);
 /* Puts a client into the line and sees to it that it is asked again. */
 void worker_wait(struct worker *worker, struct client *client);
 void worker_stop_waiting(struct worker *worker, struct client *client);
