@@ -76,10 +76,27 @@ bool pool_read_welcome(struct pool *pool,
     return true;
 }
 
+/* Who was the primary when the node was chosen may be none by now, or not yet be one. */
+static bool is_of_another_role(const struct member *member,
+                               const struct login_welcome *welcome)
+{
+    const struct topology_node *node =
+        topology_node(member->pool->pools->topology, member->branch->node_id);
+
+    return welcome->is_standby && member->pool->terms.role == ROLE_PRIMARY &&
+           !(node != NULL && node->serves_any_role);
+}
+
+static void on_lost(struct pooled *server, const char *sqlstate, const char *why);
+
 static void on_open(struct pooled *server, const struct login_welcome *welcome)
 {
     struct member *member = member_of(server);
 
+    if (is_of_another_role(member, welcome)) {
+        on_lost(server, "", "the node is in recovery, and was taken for the primary");
+        return;
+    }
     set_welcome(member->pool, &welcome->parameters);
     account_set_keys(member->pool->account, &member->pool->keys);
     if (server->state == POOLED_IDLE)
