@@ -470,7 +470,7 @@ class Cluster:
 
     def configure(self, **settings):
         """Changes Patroni's settings for the whole cluster (PATCH /config)."""
-        status, body = self._order(self.leader(), "PATCH", "/config", settings)
+        status, body = self._order(self.leader() or self.nodes[0], "PATCH", "/config", settings)
         if status != 200:
             raise RuntimeError(f"configure: {status} {body}")
 

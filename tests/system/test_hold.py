@@ -53,6 +53,8 @@ def test_a_switchover_is_held(cluster, pool, notes):
     lost = [error for error in writing.errors if not isinstance(error, IndexError)]
     assert len(lost) <= 4, lost  # one for each thread: its statement was under way
     assert all(not getattr(error, "sqlstate", "") == "25006" for error in lost)
+    for client in clients:
+        client.close()
 
 
 def test_a_primary_that_restarts_in_place_is_held(cluster, pool):
