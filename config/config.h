@@ -19,6 +19,7 @@
 #include "core/text.h"
 
 /* Choices: the words in config/types.def stand in the order of these enums. */
+enum ro_fallback { RO_FALLBACK_WAIT, RO_FALLBACK_PRIMARY, RO_FALLBACK_ERROR };
 enum check_kind { CHECK_PATRONI, CHECK_POSTGRES, CHECK_TCP };
 enum listener_mode { MODE_TCP, MODE_POOL };
 enum listener_role {
@@ -116,6 +117,7 @@ struct network_list {
 #define C_NETWORKS struct network_list
 #define C_log_format enum log_format
 #define C_check enum check_kind
+#define C_ro_fallback enum ro_fallback
 #define C_mode enum listener_mode
 #define C_role enum listener_role
 #define C_own_role enum listener_role

@@ -29,6 +29,32 @@ static bool fill_uris(struct topology_cluster *shown, const struct cluster *clus
     return true;
 }
 
+/* None that takes new clients, though every node was asked. */
+static bool lacks_replicas(const struct topology_cluster *shown,
+                           const struct cluster *cluster)
+{
+    if (!cluster_is_ready(cluster))
+        return false;
+    for (size_t i = 0; i < shown->n_nodes; i++) {
+        const struct topology_node *node = &shown->nodes[i];
+
+        if (node->is_up && node->n_addresses > 0 && !node->is_draining &&
+            (node->serves_any_role || (node->is_replica_for_all && !node->is_lagging)))
+            return false;
+    }
+    return true;
+}
+
+static void fill_fallback(struct topology_cluster *shown, const struct cluster *cluster)
+{
+    enum ro_fallback fallback = cluster->config->ro_fallback;
+    bool lacks = lacks_replicas(shown, cluster);
+
+    shown->has_ro_fallback = fallback == RO_FALLBACK_PRIMARY;
+    shown->is_primary_for_all = fallback == RO_FALLBACK_PRIMARY && lacks;
+    shown->refuses_read_only = fallback == RO_FALLBACK_ERROR && lacks;
+}
+
 static bool fill_cluster(struct topology_cluster *shown, const struct cluster *cluster)
 {
     shown->name = memory_text(cluster->config->name);
@@ -37,7 +63,10 @@ static bool fill_cluster(struct topology_cluster *shown, const struct cluster *c
     shown->failed_hold = hold_has_failed(&cluster->hold) ? cluster->hold.number : 0;
     snprintf(shown->why_no_primary, sizeof shown->why_no_primary, "%s",
              cluster->election.why_no_primary);
-    return shown->name != NULL && fill_nodes(shown, cluster) && fill_uris(shown, cluster);
+    if (shown->name == NULL || !fill_nodes(shown, cluster) || !fill_uris(shown, cluster))
+        return false;
+    fill_fallback(shown, cluster);
+    return true;
 }
 
 struct topology *snapshot_take(struct cluster *const *clusters, size_t n,
@@ -87,7 +116,9 @@ static bool clusters_differ(const struct topology_cluster *a,
                             const struct topology_cluster *b)
 {
     if (strcmp(a->name, b->name) != 0 || a->primary != b->primary || a->hold != b->hold ||
-        a->failed_hold != b->failed_hold ||
+        a->failed_hold != b->failed_hold || a->has_ro_fallback != b->has_ro_fallback ||
+        a->is_primary_for_all != b->is_primary_for_all ||
+        a->refuses_read_only != b->refuses_read_only ||
         strcmp(a->why_no_primary, b->why_no_primary) != 0 || a->n_nodes != b->n_nodes ||
         a->n_check_uris != b->n_check_uris)
         return true;

@@ -74,6 +74,9 @@ struct topology_cluster {
     /* Why there is no primary, as a sentence for clients and logs; "" when there is one.
      */
     char why_no_primary[160];
+    bool has_ro_fallback;    /* sessions of role = replica may stay on the primary */
+    bool is_primary_for_all; /* no replica is left, and the primary takes their clients */
+    bool refuses_read_only;  /* no replica is left, and their clients are not to wait */
     char *check_uris[TOPOLOGY_URIS_MAX]; /* of the cluster's listeners, each once */
     size_t n_check_uris;
 };

@@ -126,8 +126,10 @@ struct pools_events {
     void (*on_lent)(void *client, struct pooled *server);
     /* It gets none: the node refuses the login. `need` is over. */
     void (*on_refused)(void *client, const char *sqlstate, const char *why);
-    /* It gets none: the primary has not come within hold_timeout. `need` is over. */
+    /* It gets none: the primary has not come within hold_timeout, or no replica is left.
+     * `need` is over. */
     void (*on_hold_failed)(void *client, const char *why_no_primary);
+    void (*on_no_replica)(void *client);
     /* The server that the client has is doomed; the client may be closed by this. */
     void (*on_doomed)(void *client);
     /* The client has a server; it may be closed by this. */
@@ -247,6 +249,8 @@ const struct pooled *pool_next_server(const struct pool *pool, uint64_t after_id
 struct pool *pools_at(const struct pools *pools, uint32_t number);
 /* Whether clients of the pool wait because its cluster has no primary, or holds. */
 bool pool_is_held(const struct pool *pool);
+/* Whether clients of the pool are not to wait for a node (ro_fallback = error). */
+bool pool_refuses(const struct pool *pool);
 /* Why a client waits: which limit, or what the last login ended with. */
 void pool_why_waiting(const struct need *need, char why[ACCOUNT_WHY_MAX]);
 

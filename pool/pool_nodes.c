@@ -2,6 +2,11 @@
 
 #include "core/memory.h"
 
+static bool is_usable_replica(const struct topology_node *node)
+{
+    return node->role == NODE_REPLICA && node->is_replica_for_all && !node->is_lagging;
+}
+
 static bool has_role(const struct topology_cluster *cluster, size_t index,
                      enum listener_role role)
 {
@@ -14,12 +19,10 @@ static bool has_role(const struct topology_cluster *cluster, size_t index,
     case ROLE_PRIMARY:
         return is_primary || node->serves_any_role;
     case ROLE_REPLICA:
-        return node->serves_any_role || (node->role == NODE_REPLICA &&
-                                         node->is_replica_for_all && !node->is_lagging);
+        return node->serves_any_role || is_usable_replica(node) ||
+               (is_primary && cluster->has_ro_fallback);
     case ROLE_READ_ONLY:
-        return is_primary || node->serves_any_role ||
-               (node->role == NODE_REPLICA && node->is_replica_for_all &&
-                !node->is_lagging);
+        return is_primary || node->serves_any_role || is_usable_replica(node);
     case ROLE_ANY:
         return true;
     case ROLE_DEFAULT: /* settled when the configuration was loaded */
@@ -33,6 +36,9 @@ static bool takes_role(const struct topology_cluster *cluster, size_t index,
                        enum listener_role role)
 {
     if (cluster->hold != 0 && (role == ROLE_PRIMARY || cluster->nodes[index].is_leaving))
+        return false;
+    if (role == ROLE_REPLICA && cluster->primary == (int)index &&
+        !cluster->nodes[index].serves_any_role && !cluster->is_primary_for_all)
         return false;
     return has_role(cluster, index, role);
 }
@@ -154,4 +160,12 @@ bool pool_is_held(const struct pool *pool)
     const struct topology_cluster *cluster = pool_cluster(pool);
 
     return cluster != NULL && cluster->hold != 0 && pool->terms.role == ROLE_PRIMARY;
+}
+
+bool pool_refuses(const struct pool *pool)
+{
+    const struct topology_cluster *cluster = pool_cluster(pool);
+
+    return cluster != NULL && cluster->refuses_read_only &&
+           pool->terms.role == ROLE_REPLICA;
 }

@@ -34,6 +34,20 @@ static void refuse_after_hold(struct pool *pool)
     }
 }
 
+static void refuse_read_only(struct pool *pool)
+{
+    LIST_EACH_SAFE(item, &pool->needs)
+    {
+        struct need *need = CONTAINER_OF(item, struct need, in_pool);
+        void *client = need->client;
+
+        if (need->branch != NULL)
+            continue;
+        need_end(need);
+        pool->pools->events->on_no_replica(client);
+    }
+}
+
 /* Servers whose node has lost the role are never lent again; who waits, waits elsewhere.
  */
 static void follow_topology(struct pool *pool)
@@ -67,6 +81,8 @@ static void follow_topology(struct pool *pool)
         need_stand_in_line(need);
     }
     refuse_after_hold(pool);
+    if (pool_refuses(pool))
+        refuse_read_only(pool);
 }
 
 void pools_set_topology(struct pools *pools, struct topology *topology)

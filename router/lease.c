@@ -548,6 +548,8 @@ static void ask_for_server(struct client *client)
         break;
     case POOL_WAITS:
         client_enter(client, CLIENT_QUEUED);
+        if (pool_refuses(client->pool))
+            client_refuse(client, CLOSE_NO_REPLICA, NULL);
         break;
     case POOL_NO_MEMORY:
         client_refuse(client, CLOSE_NO_MEMORY, NULL);
@@ -843,6 +845,14 @@ static void on_hold_failed(void *arg, const char *why_no_primary)
     client_refuse(client, CLOSE_HOLD_TIMEOUT, why);
 }
 
+static void on_no_replica(void *arg)
+{
+    struct client *client = arg;
+
+    client->need = NULL;
+    client_refuse(client, CLOSE_NO_REPLICA, NULL);
+}
+
 /* Whoever replicates from a node that has lost the role is told, where the stream allows
  * for a message, and holds up its shutdown no longer. */
 static void end_stream(struct client *client)
@@ -922,6 +932,7 @@ const struct pools_events lease_pools_events = {
     .on_lent = on_lent,
     .on_refused = on_refused,
     .on_hold_failed = on_hold_failed,
+    .on_no_replica = on_no_replica,
     .on_doomed = on_doomed,
     .on_look = on_look,
     .on_long_wait = on_long_wait,

@@ -38,7 +38,8 @@ bool route_may_stay(const struct topology_cluster *cluster,
     case ROLE_PRIMARY:
         return is_primary(cluster, node);
     case ROLE_REPLICA:
-        return is_replica(node);
+        return is_replica(node) ||
+               (cluster->has_ro_fallback && is_primary(cluster, node));
     case ROLE_READ_ONLY:
         return is_primary(cluster, node) || is_replica(node);
     case ROLE_ANY:
@@ -60,8 +61,10 @@ bool route_takes_new(const struct topology_cluster *cluster,
         (node->is_leaving || listener->role == ROLE_PRIMARY))
         return false;
     if (listener->check_uri[0] != '\0' || listener->role == ROLE_ANY ||
-        is_primary(cluster, node))
+        node->serves_any_role)
         return true;
+    if (is_primary(cluster, node))
+        return listener->role != ROLE_REPLICA || cluster->is_primary_for_all;
     return node->is_replica_for_all && !node->is_lagging;
 }
 
@@ -125,6 +128,13 @@ int route_choose(const struct topology_cluster *cluster,
             route_takes_new(cluster, &cluster->nodes[i], request->listener))
             candidates[n++] = (int)i;
     return n == 0 ? -1 : pick(cluster, candidates, n, request);
+}
+
+bool route_refuses(const struct topology_cluster *cluster,
+                   const struct listener_config *listener)
+{
+    return cluster->refuses_read_only && listener->role == ROLE_REPLICA &&
+           listener->check_uri[0] == '\0';
 }
 
 static const char *what_is_missing(const struct listener_config *listener)

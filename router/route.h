@@ -31,6 +31,10 @@ bool route_may_stay(const struct topology_cluster *cluster,
                     const struct topology_node *node,
                     const struct listener_config *listener);
 
+/* Clients of this listener are not to wait for a node (ro_fallback = error). */
+bool route_refuses(const struct topology_cluster *cluster,
+                   const struct listener_config *listener);
+
 /* Why route_choose() finds nothing: which role is missing, and what is known of the
  * reason. For the client and the log. */
 #define ROUTE_WHY_MAX 256

@@ -113,7 +113,9 @@ void session_try_again(struct client *client)
         index = choose_node(client, cluster);
     if (index >= 0)
         connect_to(client, cluster, index);
-    else if (loop_now_ms(client->worker->loop) >= client->wait_until_ms)
+    else if (loop_now_ms(client->worker->loop) >= client->wait_until_ms ||
+             (!client->waits_for_place && cluster != NULL &&
+              route_refuses(cluster, client->listener->settings)))
         give_up_waiting(client);
 }
 

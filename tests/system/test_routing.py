@@ -10,6 +10,7 @@ import pytest
 
 from cluster import process
 from harness.fake_postgres import FakePostgres
+from harness.pools import Later
 from harness.ports import free_port
 from harness.wire import Client
 
@@ -205,3 +206,46 @@ def test_on_role_change(cluster, router, choice):
     for connection in sessions:
         connection.close()
     assert old is not new
+
+
+@pytest.mark.parametrize("mode", ["tcp", "pool"])
+def test_ro_fallback(cluster, pool, mode):
+    """When no replica is left: its clients wait, have the primary, or are refused at once."""
+    ro = {"mode": mode, "bind": f"127.0.0.1:{free_port()}", "role": "replica", "queue_timeout": "60s",
+          **({"cluster": "main"} if mode == "tcp" else {})}
+    r = pool(main={"pool_mode": "transaction"}, more={"listener ro": ro})
+    leader, replicas = cluster.leader(), cluster.replicas()
+    of_cluster = r.sections["cluster main"]
+
+    def choose(fallback, drained):
+        of_cluster.update(ro_fallback=fallback, drain=",".join(node.name for node in drained))
+        r.reload()
+
+    def ask():
+        with r.connect("ro", sslmode="disable") as client:  # libpq shows no refusal that comes before TLS
+            return where_is(client)
+
+    choose("primary", replicas[:1])
+    assert ask() == replicas[1].address
+    choose("primary", replicas)
+    with r.connect("ro") as staying:
+        assert where_is(staying) == leader.address
+        choose("primary", [])
+        assert ask() != leader.address
+        if mode == "tcp":
+            assert where_is(staying) == leader.address
+    choose("error", replicas)
+    with pytest.raises(psycopg.OperationalError, match="no replica is available"):
+        ask()
+    choose("wait", replicas)
+    waiting = Later(ask)
+    assert not waiting.is_over(1)
+    if mode == "pool":
+        choose("error", replicas)
+        with pytest.raises(psycopg.OperationalError, match="no replica is available"):
+            waiting.result()
+        choose("wait", replicas)
+        waiting = Later(ask)
+        assert not waiting.is_over(0.5)
+    choose("wait", [])
+    assert waiting.result() != leader.address
