@@ -252,7 +252,7 @@ def test_setup_once_more_changes_nothing(stack):
 
 
 def test_status_follows_what_happens(stack):
-    status = stack.status()
+    status = stack.becomes_healthy()
     assert status["healthy"] and not status["problems"] and status["stack"] == stack.stack
     assert sorted(entry["name"] for entry in status["services"]) == sorted([*MEMBERS, "pgrouter"])
     assert [entry["running"] for entry in status["services"]] == [1] * 6 + [2]
@@ -378,7 +378,7 @@ def test_a_router_that_is_not_well_is_taken_back(stack):
 def test_routers_are_scaled(stack):
     stack.set(ROUTER_REPLICAS=3)
     stack.script("deploy")
-    assert len({entry["router"] for entry in stack.status()["connections"]}) == 3
+    assert len({entry["router"] for entry in stack.becomes_healthy()["connections"]}) == 3
     assert stack.query("SELECT 1", router=3) == [(1,)]
     stack.set(ROUTER_REPLICAS=2)
     stack.script("deploy")
