@@ -2,7 +2,11 @@
  *
  * libcurl says which descriptors it waits for and until when; we tell it what happened.
  * The URL keeps the host's name, and CURLOPT_CONNECT_TO leads to the address, so libcurl
- * has nothing to look up.
+ * has nothing to look up. Nor does it read files: trust and certificate come from a
+ * context of ours that has read them already.
+ *
+ * Within a callback of libcurl's nothing may be added or cancelled. So a stream's bytes
+ * are put aside there, and handed out when libcurl has returned.
  */
 #include "core/http.h"
 
@@ -12,13 +16,26 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include "core/list.h"
 #include "core/memory.h"
+#include "core/socket.h"
 #include "core/text.h"
+#include "core/tls.h"
+
+/* A peer of a stream that has vanished is found out after some ten seconds, whether we
+ * wait for it or it for us. */
+#define STREAM_USER_TIMEOUT_MS 10000
+static const struct tcp_settings stream_tcp = {
+    .keepalive = true, .keepidle_s = 4, .keepintvl_s = 2, .keepcnt = 3};
 
 struct http {
     struct loop *loop;
     CURLM *multi;
-    ev_timer timeout; /* libcurl's next one */
+    ev_timer timeout;   /* libcurl's next one */
+    struct list pieced; /* streams with a piece to be handed out */
     size_t n_requests;
 };
 
@@ -32,15 +49,34 @@ struct http_request {
     struct http *http;
     CURL *easy;
     struct curl_slist *connect_to;
-    struct text body;
+    struct curl_slist *headers;
+    struct tls_context *tls; /* held; NULL: without TLS */
+    struct text body;        /* of a stream: the next piece */
+    size_t max_bytes;
+    struct link in_pieced;
     size_t head_bytes;
     int our_error; /* errno of a socket that could not be made */
     struct address address;
     uint32_t timeout_ms;
+    void (*on_piece)(void *arg, const char *bytes, size_t length);
     void (*on_answer)(void *arg, const struct http_answer *answer);
     void *arg;
     char error[CURL_ERROR_SIZE];
 };
+
+static int status_of(const struct http_request *request)
+{
+    long status = 0;
+
+    curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
+    return (int)status;
+}
+
+/* Are the bytes of its body handed out as they come? */
+static bool is_streaming(const struct http_request *request)
+{
+    return request->on_piece != NULL && status_of(request) == 200;
+}
 
 /* ---- answers ---- */
 
@@ -101,6 +137,10 @@ static void request_free(struct http_request *request)
         curl_easy_cleanup(request->easy);
     }
     curl_slist_free_all(request->connect_to);
+    curl_slist_free_all(request->headers);
+    if (link_is_in_list(&request->in_pieced))
+        list_remove(&request->http->pieced, &request->in_pieced);
+    tls_context_release(request->tls);
     text_clear(&request->body);
     request->http->n_requests--;
     memory_free(request);
@@ -110,13 +150,11 @@ static void finish(struct http_request *request, CURLcode code)
 {
     struct http_answer answer = {.body = "", .error = ""};
     curl_off_t duration_us = 0;
-    long status = 0;
 
     curl_easy_getinfo(request->easy, CURLINFO_TOTAL_TIME_T, &duration_us);
     answer.duration_ms = (uint32_t)(duration_us / 1000);
     if (code == CURLE_OK) {
-        curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
-        answer.status = (int)status;
+        answer.status = status_of(request);
         answer.body = text_get(&request->body);
         answer.length = request->body.length;
     } else {
@@ -124,6 +162,25 @@ static void finish(struct http_request *request, CURLcode code)
     }
     request->on_answer(request->arg, &answer);
     request_free(request);
+}
+
+/* The owner may cancel the request meanwhile: the piece is taken out of it. */
+static void hand_out_piece(struct http *http, struct http_request *request)
+{
+    struct text piece = request->body;
+
+    list_remove(&http->pieced, &request->in_pieced);
+    text_init(&request->body, request->max_bytes);
+    request->on_piece(request->arg, text_get(&piece), piece.length);
+    text_clear(&piece);
+}
+
+static void hand_out_pieces(struct http *http)
+{
+    struct link *first;
+
+    while ((first = list_first(&http->pieced)) != NULL)
+        hand_out_piece(http, CONTAINER_OF(first, struct http_request, in_pieced));
 }
 
 /* After each call of libcurl's: hands out what has ended. */
@@ -150,6 +207,7 @@ static void act(struct http *http, curl_socket_t fd, int what)
     int n_running;
 
     curl_multi_socket_action(http->multi, fd, what, &n_running);
+    hand_out_pieces(http);
     finish_ended(http);
 }
 
@@ -217,7 +275,11 @@ static size_t on_body(char *bytes, size_t one, size_t n, void *arg)
 
     (void)one; /* always 1 */
     text_add_n(&request->body, bytes, n);
-    return request->body.overflowed ? 0 : n;
+    if (request->body.overflowed)
+        return 0;
+    if (n > 0 && is_streaming(request) && !link_is_in_list(&request->in_pieced))
+        list_append(&request->http->pieced, &request->in_pieced);
+    return n;
 }
 
 /* The type is libcurl's. NOLINTNEXTLINE(readability-non-const-parameter) */
@@ -246,7 +308,87 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose,
     }
     memcpy(&target->addr, &request->address, length);
     target->addrlen = length;
+    if (request->on_piece != NULL) {
+        unsigned user_timeout_ms = STREAM_USER_TIMEOUT_MS;
+
+        socket_tune(fd, &stream_tcp);
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms,
+                         sizeof user_timeout_ms);
+    }
     return fd;
+}
+
+/* libcurl has its own rules for whom the certificate must name: the URL's host. */
+static CURLcode on_tls(CURL *easy, void *ssl, void *arg)
+{
+    struct http_request *request = arg;
+
+    (void)easy;
+    return tls_context_lend(request->tls, ssl) ? CURLE_OK : CURLE_OUT_OF_MEMORY;
+}
+
+/* From 7.87 on libcurl keeps the first store of trusted certificates that it sees for all
+ * requests whose settings look the same to it, though ours may trust others. */
+static bool forbid_shared_trust(CURL *easy)
+{
+#if LIBCURL_VERSION_NUM >= 0x075700
+    return curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 0L) == CURLE_OK;
+#else
+    (void)easy;
+    return true;
+#endif
+}
+
+static bool set_tls(struct http_request *request, struct tls_context *tls)
+{
+    CURL *easy = request->easy;
+
+    if (tls == NULL)
+        return true;
+    request->tls = tls_context_hold(tls);
+    return forbid_shared_trust(easy) && curl_easy_setopt(easy, CURLOPT_CAINFO, NULL) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, request) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_tls) == CURLE_OK;
+}
+
+static bool add_header(struct http_request *request, const char *line)
+{
+    struct curl_slist *longer = curl_slist_append(request->headers, line);
+
+    if (longer != NULL)
+        request->headers = longer;
+    return longer != NULL;
+}
+
+static bool add_authorization(struct http_request *request, const char *value)
+{
+    struct text line;
+    bool done;
+
+    text_init(&line, HTTP_ANSWER_MAX_BYTES);
+    text_addf(&line, "Authorization: %s", value);
+    done = !line.overflowed && add_header(request, text_get(&line));
+    text_clear(&line);
+    return done;
+}
+
+static bool set_body(struct http_request *request, const struct http_call *call)
+{
+    CURL *easy = request->easy;
+
+    if (call->header != NULL && !add_header(request, call->header))
+        return false;
+    if (call->authorization != NULL && !add_authorization(request, call->authorization))
+        return false;
+    if (call->body != NULL &&
+        (!add_header(request, "Content-Type: application/json") ||
+         curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)strlen(call->body)) !=
+             CURLE_OK ||
+         curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, call->body) != CURLE_OK))
+        return false;
+    return request->headers == NULL ||
+           curl_easy_setopt(easy, CURLOPT_HTTPHEADER, request->headers) == CURLE_OK;
 }
 
 static bool set_address(struct http_request *request)
@@ -260,16 +402,18 @@ static bool set_address(struct http_request *request)
                CURLE_OK;
 }
 
-static bool set_url(struct http_request *request, const char *host, const char *path)
+static bool set_url(struct http_request *request, const struct http_call *call)
 {
+    const char *host = call->host;
     struct text url;
     bool is_v6 = strchr(host, ':') != NULL;
     bool done;
 
     text_init(&url, 4096);
     /* A scope ("fe80::1%eth0") has no place in a Host header. */
-    text_addf(&url, is_v6 ? "http://[%.*s]:%u%s" : "http://%.*s:%u%s",
-              (int)strcspn(host, "%"), host, address_port(&request->address), path);
+    text_addf(&url, is_v6 ? "%s://[%.*s]:%u%s" : "%s://%.*s:%u%s",
+              call->tls != NULL ? "https" : "http", (int)strcspn(host, "%"), host,
+              address_port(&request->address), call->path);
     done = !url.overflowed &&
            curl_easy_setopt(request->easy, CURLOPT_URL, text_get(&url)) == CURLE_OK;
     text_clear(&url);
@@ -292,17 +436,16 @@ static bool set_options(struct http_request *request)
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
     curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    if (request->on_piece == NULL)
+        curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)request->timeout_ms);
     return curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_USERAGENT, "pgrouter") == CURLE_OK;
 }
 
-struct http_request *
-http_get(struct http *http, const char *host, const struct address *address,
-         const char *path, uint32_t timeout_ms,
-         void (*on_answer)(void *arg, const struct http_answer *answer), void *arg)
+struct http_request *http_send(struct http *http, const struct http_call *call)
 {
     struct http_request *request = memory_zeroed(sizeof *request);
 
@@ -310,19 +453,38 @@ http_get(struct http *http, const char *host, const struct address *address,
         return NULL;
     http->n_requests++;
     request->http = http;
-    request->address = *address;
-    request->timeout_ms = timeout_ms == 0 ? 1 : timeout_ms; /* libcurl's 0 is "never" */
-    request->on_answer = on_answer;
-    request->arg = arg;
-    text_init(&request->body, HTTP_ANSWER_MAX_BYTES);
+    request->address = *call->address;
+    /* libcurl's 0 is "never" */
+    request->timeout_ms = call->timeout_ms == 0 ? 1 : call->timeout_ms;
+    request->on_piece = call->on_piece;
+    request->on_answer = call->on_answer;
+    request->arg = call->arg;
+    request->max_bytes = call->max_bytes == 0 ? HTTP_ANSWER_MAX_BYTES : call->max_bytes;
+    text_init(&request->body, request->max_bytes);
     request->easy = curl_easy_init();
     if (request->easy == NULL || !set_options(request) || !set_address(request) ||
-        !set_url(request, host, path) ||
+        !set_tls(request, call->tls) || !set_body(request, call) ||
+        !set_url(request, call) ||
         curl_multi_add_handle(http->multi, request->easy) != CURLM_OK) {
         request_free(request);
         return NULL;
     }
     return request;
+}
+
+struct http_request *
+http_get(struct http *http, const char *host, const struct address *address,
+         const char *path, uint32_t timeout_ms,
+         void (*on_answer)(void *arg, const struct http_answer *answer), void *arg)
+{
+    const struct http_call call = {.host = host,
+                                   .address = address,
+                                   .path = path,
+                                   .timeout_ms = timeout_ms,
+                                   .on_answer = on_answer,
+                                   .arg = arg};
+
+    return http_send(http, &call);
 }
 
 void http_cancel(struct http_request *request)
@@ -344,6 +506,7 @@ struct http *http_new(struct loop *loop)
         return NULL;
     }
     http->loop = loop;
+    list_init(&http->pieced);
     ev_timer_init(&http->timeout, on_timeout, 0., 0.);
     http->multi = curl_multi_init();
     if (http->multi == NULL) {

@@ -312,6 +312,24 @@ bool tls_context_is_shared(const struct tls_context *context)
     return atomic_load_explicit(&context->n_holders, memory_order_acquire) > 1;
 }
 
+bool tls_context_lend(const struct tls_context *context, SSL_CTX *other)
+{
+    X509 *certificate = SSL_CTX_get0_certificate(context->ssl);
+    STACK_OF(X509) *chain = NULL;
+    bool done = true;
+
+    ERR_clear_error();
+    SSL_CTX_set1_cert_store(other, SSL_CTX_get_cert_store(context->ssl));
+    if (certificate != NULL) {
+        SSL_CTX_get0_chain_certs(context->ssl, &chain);
+        done = SSL_CTX_use_cert_and_key(other, certificate,
+                                        SSL_CTX_get0_privatekey(context->ssl), chain,
+                                        1) == 1;
+    }
+    ERR_clear_error();
+    return done;
+}
+
 const struct tls_settings *tls_context_settings(const struct tls_context *context)
 {
     return &context->settings;

@@ -64,6 +64,10 @@ void tls_context_release(struct tls_context *context);
 /* Whether anybody but the caller holds it. */
 bool tls_context_is_shared(const struct tls_context *context);
 
+/* Gives an SSL_CTX of a library's, such as libcurl's, the trust and the certificate of
+ * this context, without reading any file. False when memory is out. */
+bool tls_context_lend(const struct tls_context *context, SSL_CTX *other) MUST_CHECK;
+
 /* A copy of what it was made of. */
 const struct tls_settings *tls_context_settings(const struct tls_context *context);
 /* NULL and "" are equal. */

@@ -438,3 +438,188 @@ Test(http, survives_each_allocation_failure)
     memory_fail_at = 1;
     cr_expect_null(http_new(loop));
 }
+
+/* ---- posts and streams ---- */
+
+static struct {
+    unsigned n_pieces;
+    char bytes[4096];
+    size_t length;
+    struct http_request *request; /* to be cancelled by the first piece */
+} stream;
+
+static void on_piece(void *arg, const char *bytes, size_t length)
+{
+    (void)arg;
+    stream.n_pieces++;
+    cr_assert_lt(stream.length + length, sizeof stream.bytes);
+    memcpy(stream.bytes + stream.length, bytes, length);
+    stream.length += length;
+    if (stream.request != NULL)
+        http_cancel(stream.request);
+    stream.request = NULL;
+}
+
+static struct http_request *open_stream(uint32_t timeout_ms)
+{
+    const struct http_call call = {.host = "etcd1",
+                                   .address = &server.address,
+                                   .path = "/v3/watch",
+                                   .body = "{}",
+                                   .timeout_ms = timeout_ms,
+                                   .on_piece = on_piece,
+                                   .on_answer = on_answer};
+
+    got.has_come = false;
+    return http_send(http, &call);
+}
+
+Test(http, posts_with_headers)
+{
+    const struct http_call call = {.host = "etcd1",
+                                   .address = &server.address,
+                                   .path = "/v3/kv/range",
+                                   .body = "{\"key\": 1}",
+                                   .authorization = "a token",
+                                   .header = "X-Any: thing",
+                                   .timeout_ms = 2000,
+                                   .on_answer = on_answer};
+
+    server.body = "done";
+    cr_assert_not_null(http_send(http, &call));
+    cr_assert(loop_until(loop, &got.has_come, 5000));
+    cr_expect_eq(got.outcome, HTTP_ANSWERED);
+    cr_expect_str_eq(got.body, "done");
+    cr_expect_eq(strncmp(server.request, "POST /v3/kv/range HTTP/1.1\r\n", 28), 0);
+    cr_expect_not_null(strstr(server.request, "\r\nAuthorization: a token\r\n"));
+    cr_expect_not_null(strstr(server.request, "\r\nX-Any: thing\r\n"));
+    cr_expect_not_null(strstr(server.request, "\r\nContent-Type: application/json\r\n"));
+    cr_expect_not_null(strstr(server.request, "\r\nContent-Length: 10\r\n"));
+}
+
+Test(http, takes_longer_bodies_where_they_are_wanted)
+{
+    const size_t length = HTTP_ANSWER_MAX_BYTES + 1;
+    struct http_call call = {.host = "etcd1",
+                             .address = &server.address,
+                             .path = "/",
+                             .max_bytes = length - 2,
+                             .timeout_ms = 5000,
+                             .on_answer = on_answer};
+    char *body = malloc(length);
+
+    cr_assert_not_null(body);
+    memset(body, 'x', length);
+    body[length - 1] = '\0';
+    server.body = body;
+    cr_assert_not_null(http_send(http, &call));
+    cr_assert(loop_until(loop, &got.has_come, 5000));
+    cr_expect_eq(got.outcome, HTTP_FAILED);
+    call.max_bytes = length - 1;
+    got.has_come = false;
+    cr_assert_not_null(http_send(http, &call));
+    cr_assert(loop_until(loop, &got.has_come, 5000));
+    cr_expect_eq(got.outcome, HTTP_ANSWERED);
+    cr_expect_eq(got.length, length - 1);
+    server.body = "";
+    free(body);
+}
+
+Test(http, a_stream_has_no_end_of_time)
+{
+    struct http_request *request;
+
+    server.behaviour = FAKE_HANGS;
+    server.body = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n2\r\n{\"";
+    request = open_stream(100);
+    cr_assert_not_null(request);
+    cr_expect_not(loop_until(loop, &got.has_come, 500), "%s", got.error);
+    cr_expect_eq(stream.length, 5);
+    cr_expect_eq(memcmp(stream.bytes, "{}\n{\"", 5), 0);
+    http_cancel(request);
+}
+
+Test(http, a_stream_ends_with_its_connection)
+{
+    server.behaviour = FAKE_RAW;
+    server.body = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    cr_assert_not_null(open_stream(1000));
+    cr_assert(loop_until(loop, &got.has_come, 5000));
+    cr_expect_eq(got.outcome, HTTP_ANSWERED);
+    cr_expect_eq(got.status, 200);
+    cr_expect_eq(got.length, 0, "it was handed out");
+    cr_expect_eq(stream.length, 2);
+
+    server.body = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{";
+    cr_assert_not_null(open_stream(1000));
+    cr_assert(loop_until(loop, &got.has_come, 5000));
+    cr_expect_eq(got.outcome, HTTP_FAILED);
+    cr_expect_eq(stream.length, 3);
+}
+
+Test(http, a_refused_stream_is_an_answer_as_a_whole)
+{
+    server.status = 401;
+    server.body = "{\"error\": \"invalid auth token\"}";
+    cr_assert_not_null(open_stream(1000));
+    cr_assert(loop_until(loop, &got.has_come, 5000));
+    cr_expect_eq(got.status, 401);
+    cr_expect_str_eq(got.body, server.body);
+    cr_expect_eq(stream.n_pieces, 0);
+}
+
+Test(http, a_piece_may_cancel_its_stream)
+{
+    server.behaviour = FAKE_RAW;
+    server.body = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    stream.request = open_stream(1000);
+    cr_assert_not_null(stream.request);
+    cr_expect_not(loop_until(loop, &got.has_come, 300), "it was cancelled");
+    cr_expect_eq(stream.n_pieces, 1);
+}
+
+Test(http, streams_notice_that_their_peer_has_vanished)
+{
+    struct http_request *request;
+    int yes = 0, idle_s = 0, fd = -1;
+    unsigned user_timeout_ms = 0;
+    socklen_t length = sizeof yes;
+
+    server.behaviour = FAKE_HANGS;
+    server.body = "HTTP/1.1 200 OK\r\n\r\n{";
+    request = open_stream(1000);
+    cr_assert_not_null(request);
+    loop_until(loop, &got.has_come, 200);
+    cr_assert_eq(stream.length, 1);
+    /* Ours is the one whose peer is the server. */
+    for (int i = 3; i < 256; i++) {
+        struct address peer;
+        socklen_t size = sizeof peer;
+
+        if (getpeername(i, &peer.sa, &size) == 0 &&
+            address_port(&peer) == address_port(&server.address))
+            fd = i;
+    }
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, &length), 0);
+    cr_assert_eq(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, &length), 0);
+    cr_assert_eq(
+        getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, &length), 0);
+    cr_expect(yes);
+    cr_expect_leq(idle_s, 10);
+    cr_expect_eq(user_timeout_ms, 10000);
+    http_cancel(request);
+}
+
+Test(http, a_post_survives_each_allocation_failure)
+{
+    for (unsigned nth = 1; memory_fail_at == 0; nth++) {
+        struct http_request *request;
+
+        memory_fail_at = nth;
+        request = open_stream(1000);
+        if (request != NULL)
+            http_cancel(request);
+    }
+    memory_fail_at = 0;
+}
