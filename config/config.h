@@ -86,6 +86,17 @@ struct node_list {
     struct node_config *items;
     size_t n;
 };
+/* A member of the store that Patroni keeps its keys in. */
+enum store_scheme { STORE_SCHEME_NONE, STORE_SCHEME_HTTP, STORE_SCHEME_HTTPS };
+struct store_endpoint {
+    char *host; /* name or number, without brackets */
+    uint16_t port;
+    enum store_scheme scheme;
+};
+struct store_list {
+    struct store_endpoint *items;
+    size_t n;
+};
 struct name_list {
     char **items;
     size_t n;
@@ -112,6 +123,7 @@ struct network_list {
 #define C_STRING char *
 #define C_SECRET char *
 #define C_NODES struct node_list
+#define C_STORES struct store_list
 #define C_NAMES struct name_list
 #define C_ENDPOINTS struct endpoint_list
 #define C_NETWORKS struct network_list

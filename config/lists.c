@@ -351,6 +351,88 @@ bool lists_equal_nodes(const struct node_list *a, const struct node_list *b)
     return i == a->n && i == b->n;
 }
 
+/* ---- stores ---- */
+
+/* Takes "http://" or "https://" off the front of the entry. */
+static enum store_scheme take_scheme(char **entry)
+{
+    static const struct {
+        const char *text;
+        enum store_scheme scheme;
+    } schemes[] = {{"http://", STORE_SCHEME_HTTP}, {"https://", STORE_SCHEME_HTTPS}};
+
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
+        if (strncasecmp(*entry, schemes[i].text, strlen(schemes[i].text)) == 0) {
+            *entry += strlen(schemes[i].text);
+            return schemes[i].scheme;
+        }
+    return STORE_SCHEME_NONE;
+}
+
+static bool parse_store_item(char *entry, void *item, const char **why)
+{
+    struct store_endpoint *store = item, found = {0};
+    char *host, *port;
+    size_t length;
+
+    *why = "host:port, http://host:port or https://host:port, IPv6 as [v6]:port";
+    found.scheme = take_scheme(&entry);
+    length = strlen(entry);
+    if (found.scheme != STORE_SCHEME_NONE && length > 0 && entry[length - 1] == '/')
+        entry[length - 1] = '\0'; /* as URLs are often written */
+    port = take_host(entry, &host);
+    if (port == NULL || strchr(port, ':') != NULL)
+        return false;
+    if (!parse_port(port, &found.port)) {
+        *why = "a port from 1 to 65535";
+        return false;
+    }
+    *why = NULL;
+    found.host = memory_text(host);
+    if (found.host == NULL)
+        return false;
+    *store = found;
+    return true;
+}
+
+enum value_result lists_parse_stores(const char *text, struct store_list *list,
+                                     struct text *why)
+{
+    struct store_list found = {0};
+    void *items = NULL;
+    enum value_result result =
+        parse_items(text, sizeof *found.items, parse_store_item, &items, &found.n, why);
+
+    found.items = items;
+    if (result == VALUE_OK)
+        *list = found;
+    else
+        lists_clear_stores(&found);
+    return result;
+}
+
+void lists_clear_stores(struct store_list *list)
+{
+    for (size_t i = 0; i < list->n; i++)
+        memory_free(list->items[i].host);
+    memory_free(list->items);
+    *list = (struct store_list){0};
+}
+
+static bool equal_store(const struct store_endpoint *a, const struct store_endpoint *b)
+{
+    return a->port == b->port && a->scheme == b->scheme && strcmp(a->host, b->host) == 0;
+}
+
+bool lists_equal_stores(const struct store_list *a, const struct store_list *b)
+{
+    size_t i = 0;
+
+    while (i < a->n && i < b->n && equal_store(&a->items[i], &b->items[i]))
+        i++;
+    return i == a->n && i == b->n;
+}
+
 /* ---- names ---- */
 
 static bool parse_name_item(char *entry, void *item, const char **why)

@@ -22,6 +22,12 @@ enum value_result lists_make_nodes(const struct name_list *hosts, uint16_t port,
 void lists_clear_nodes(struct node_list *list);
 bool lists_equal_nodes(const struct node_list *a, const struct node_list *b);
 
+/* "host:port, https://host:port, ...", or nothing. */
+enum value_result lists_parse_stores(const char *text, struct store_list *list,
+                                     struct text *why) MUST_CHECK;
+void lists_clear_stores(struct store_list *list);
+bool lists_equal_stores(const struct store_list *a, const struct store_list *b);
+
 /* "name, ...", or nothing. */
 enum value_result lists_parse_names(const char *text, struct name_list *list,
                                     struct text *why) MUST_CHECK;

@@ -55,6 +55,9 @@ static void check_required(struct loading *loading, const struct section *sectio
 
         if (setting->initial != NULL || section->given[s].place.source != NULL)
             continue;
+        if (setting == &settings[SETTING_CLUSTER_nodes] &&
+            loading_is_given(section, SETTING_CLUSTER_etcd))
+            continue; /* they are found there */
         text_init(&expected, LOADING_LISTING_MAX);
         value_add_expected(&setting->rule, &expected);
         loading_error(loading, section->place, "%s: '%s' is missing; expected %s = %s",
@@ -136,11 +139,46 @@ static void check_aliases(struct loading *loading, const struct section *section
                               loading->config->clusters[c].name);
 }
 
+static void check_etcd(struct loading *loading, const struct section *section,
+                       const struct cluster_config *cluster)
+{
+    bool has_cert = *cluster->etcd_cert_file != '\0';
+
+    if (cluster->etcd.n > 0 && *cluster->scope == '\0' &&
+        !loading_is_bad(section, SETTING_CLUSTER_scope))
+        loading_error(loading, loading_place(section, SETTING_CLUSTER_etcd),
+                      "etcd needs the name that Patroni has for the cluster; expected "
+                      "scope = name in [cluster %s]",
+                      cluster->name);
+    if (cluster->etcd.n > 0 && *cluster->etcd_user == '\0' &&
+        *cluster->etcd_password != '\0')
+        loading_error(loading, loading_place(section, SETTING_CLUSTER_etcd_password),
+                      "etcd_password without a user; expected etcd_user = name in "
+                      "[cluster %s]",
+                      cluster->name);
+    if (has_cert != (*cluster->etcd_key_file != '\0'))
+        loading_error(loading,
+                      loading_place(section, has_cert ? SETTING_CLUSTER_etcd_cert_file
+                                                      : SETTING_CLUSTER_etcd_key_file),
+                      "a certificate and its key belong together; expected "
+                      "etcd_cert_file and etcd_key_file in [cluster %s]",
+                      cluster->name);
+    if (cluster->etcd.n == 0 && cluster->nodes.n == 0 &&
+        loading_is_given(section, SETTING_CLUSTER_etcd) &&
+        !loading_is_bad(section, SETTING_CLUSTER_etcd) &&
+        !loading_is_given(section, SETTING_CLUSTER_nodes))
+        loading_error(loading, loading_place(section, SETTING_CLUSTER_etcd),
+                      "[cluster %s] has neither nodes nor etcd, where they are found; "
+                      "expected one of them",
+                      cluster->name);
+}
+
 static void check_cluster(struct loading *loading, const struct section *section)
 {
     const struct cluster_config *cluster = loading_fields(loading, section);
 
     check_aliases(loading, section, cluster);
+    check_etcd(loading, section, cluster);
     if (cluster->nodes.n > 0)
         check_drain(loading, section, cluster);
     if (loading_is_bad(section, SETTING_CLUSTER_check))

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "core/memory.h"
+#include "health/membership.h"
 
 /* Beginning a check takes some 60 us of system calls: no more of them at a time. */
 #define NODES_PER_ITERATION 3
@@ -504,6 +505,188 @@ static void on_node_news(void *arg, struct node *node, const struct verdict *bef
     cluster->on_change(cluster->arg);
 }
 
+/* ---- Patroni's keys ---- */
+
+int cluster_find_node(const struct cluster *cluster, const char *name)
+{
+    const struct store_member *member = store_view_member(&cluster->view, name);
+
+    for (size_t i = 0; i < cluster->n_nodes; i++)
+        if (strcmp(cluster->nodes[i]->config->name, name) == 0)
+            return (int)i;
+    for (size_t i = 0; member != NULL && i < cluster->n_nodes; i++)
+        if (strcmp(cluster->nodes[i]->config->host, member->host) == 0 &&
+            cluster->nodes[i]->config->port == member->port)
+            return (int)i;
+    return -1;
+}
+
+static int64_t wall_clock_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Patroni does not run a request whose time was so long ago, and clears it. One that we
+ * have seen become due is under way. */
+static bool is_stale(const struct cluster *cluster, const struct store_request *request,
+                     int64_t now_ms)
+{
+    return request->due_ms != 0 && request->changed_at != cluster->due_request &&
+           now_ms - request->due_ms > (int64_t)cluster->view.loop_wait_ms * 3 / 2;
+}
+
+/* The wall clock may be set: it is looked at again after a minute. */
+static void await_request(struct cluster *cluster, int64_t rest_ms)
+{
+    if (rest_ms > 60000)
+        rest_ms = 60000;
+    ev_timer_set(&cluster->request_timer, (double)rest_ms / 1e3, 0.);
+    ev_timer_start(cluster->loop->ev, &cluster->request_timer);
+}
+
+static void log_request(const struct cluster *cluster, int64_t was)
+{
+    const struct store_view *view = &cluster->view;
+
+    if (cluster->due_request != 0)
+        LOG(INFO, "switchover asked for", TEXT("cluster", cluster->config->name),
+            TEXT("from", view->request.from[0] ? view->request.from : view->leader),
+            TEXT("to", view->request.to[0] ? view->request.to : "any"),
+            NUMBER("revision", cluster->due_request));
+    else
+        LOG(INFO, "switchover no longer asked for", TEXT("cluster", cluster->config->name),
+            TEXT("leader", view->leader[0] ? view->leader : "none"),
+            NUMBER("revision", was));
+}
+
+static void hold_for_request(struct cluster *cluster)
+{
+    const struct store_view *view = &cluster->view;
+    int leaving = cluster_find_node(
+        cluster, view->request.from[0] != '\0' ? view->request.from : view->leader);
+    char sign[SWITCHOVER_SIGN_MAX];
+
+    if (cluster->config->check == CHECK_TCP)
+        return; /* nobody would ever be proven */
+    snprintf(sign, sizeof sign, "etcd: a switchover to %s was asked for",
+             view->request.to[0] != '\0' ? view->request.to : "any node");
+    cluster_hold(cluster, leaving < 0 ? "" : cluster->nodes[leaving]->config->name,
+                 HOLD_BY_REQUEST, sign);
+}
+
+/* Holds while a switchover is asked for and due. The cause is over when it is not, and
+ * somebody holds the lock: the new leader, or, where it was refused, the old one. Called
+ * with each view, and when one becomes due. */
+static void follow_request(struct cluster *cluster)
+{
+    const struct store_request *request = &cluster->view.request;
+    int64_t now_ms = wall_clock_ms(), was = cluster->due_request;
+
+    ev_timer_stop(cluster->loop->ev, &cluster->request_timer);
+    if (request->is_there && request->due_ms > now_ms)
+        await_request(cluster, request->due_ms - now_ms);
+    cluster->due_request =
+        request->is_there && request->due_ms <= now_ms && !is_stale(cluster, request, now_ms)
+            ? request->changed_at
+            : 0;
+    if (cluster->due_request == 0 && cluster->view.leader[0] == '\0')
+        cluster->due_request = was;
+    if (cluster->due_request == was)
+        return;
+    log_request(cluster, was);
+    if (cluster->due_request != 0)
+        hold_for_request(cluster);
+    else
+        cluster_release(cluster, HOLD_BY_REQUEST);
+}
+
+static void on_request_due(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    struct cluster *cluster = CONTAINER_OF(timer, struct cluster, request_timer);
+
+    (void)ev;
+    (void)events;
+    follow_request(cluster);
+}
+
+static void warn_of_no_keys(struct cluster *cluster)
+{
+    if (cluster->view.is_live && !cluster->view.has_keys &&
+        !cluster->is_warned_of_no_keys)
+        LOG(WARNING, "nothing of Patroni's in etcd",
+            TEXT("cluster", cluster->config->name),
+            TEXT("hint", "scope and namespace must be those of Patroni"));
+    cluster->is_warned_of_no_keys = !cluster->view.has_keys;
+}
+
+/* True when nodes have come or gone. */
+static bool follow_members(struct cluster *cluster)
+{
+    bool had_rivals = cluster->election.has_rivals;
+
+    if (cluster->config->nodes.n > 0 || !cluster->view.is_live ||
+        membership_follow(cluster, cluster->next_id) != MEMBERSHIP_CHANGED)
+        return false;
+    election_run(&cluster->election, cluster->candidates, cluster->n_nodes,
+                 cluster->config->check);
+    note_election(cluster, had_rivals);
+    cluster->on_change(cluster->arg);
+    return true;
+}
+
+static bool has_news(const struct store_view *was, const struct store_view *is)
+{
+    return is->is_live && (was->leader_changed_at != is->leader_changed_at ||
+                           was->request.changed_at != is->request.changed_at);
+}
+
+/* Takes the view. */
+static void on_store(struct cluster *cluster, struct store_view *view)
+{
+    bool has_changed = has_news(&cluster->view, view);
+
+    store_view_clear(&cluster->view);
+    cluster->view = *view;
+    warn_of_no_keys(cluster);
+    has_changed |= follow_members(cluster);
+    follow_request(cluster);
+    if (has_changed)
+        begin_round(cluster, true);
+}
+
+/* Without memory the view of before goes on until the next change. */
+static void on_keys(void *arg)
+{
+    struct cluster *cluster = arg;
+    struct store_view view = {0};
+
+    if (!patroni_keys_read(etcd_keys(cluster->etcd), &view))
+        return;
+    view.is_live = etcd_is_live(cluster->etcd);
+    view.revision = etcd_revision(cluster->etcd);
+    etcd_set_interval(cluster->etcd, view.loop_wait_ms);
+    on_store(cluster, &view);
+}
+
+static bool make_watch(struct cluster *cluster, const struct node_tools *tools)
+{
+    const struct etcd_tools etcd_tools = {tools->loop, tools->http, tools->resolver};
+    struct text prefix;
+
+    if (cluster->config->etcd.n == 0)
+        return true;
+    text_init(&prefix, 4096);
+    patroni_keys_prefix(&prefix, cluster->config->namespace, cluster->config->scope);
+    if (!prefix.overflowed)
+        cluster->etcd = etcd_new(&etcd_tools, cluster->config, text_get(&prefix), on_keys,
+                                 cluster);
+    text_clear(&prefix);
+    return cluster->etcd != NULL;
+}
+
 /* ---- making ---- */
 
 static void collect_uris(struct cluster *cluster, const struct config *config)
@@ -521,6 +704,12 @@ static void collect_uris(struct cluster *cluster, const struct config *config)
     }
 }
 
+struct node *cluster_make_node(struct cluster *cluster, const struct node_config *config)
+{
+    return node_new(&cluster->tools, config, cluster->config, cluster->uris,
+                    cluster->n_uris, on_node_news, cluster);
+}
+
 struct cluster *cluster_new(const struct node_tools *tools,
                             const struct cluster_config *cluster_config,
                             const struct config *config, void (*on_change)(void *arg),
@@ -533,6 +722,7 @@ struct cluster *cluster_new(const struct node_tools *tools,
         return NULL;
     cluster->config = cluster_config;
     cluster->loop = tools->loop;
+    cluster->tools = *tools;
     cluster->on_change = on_change;
     cluster->arg = arg;
     cluster->round = 1;
@@ -542,18 +732,18 @@ struct cluster *cluster_new(const struct node_tools *tools,
     ev_timer_init(&cluster->next_round, on_next_round, 0., 0.);
     ev_timer_init(&cluster->hold_looks, on_hold_looks, HOLD_LOOK_S, HOLD_LOOK_S);
     ev_timer_init(&cluster->next_nodes, on_next_nodes, 0., 0.);
+    ev_timer_init(&cluster->request_timer, on_request_due, 0., 0.);
     election_init(&cluster->election);
     collect_uris(cluster, config);
-    cluster->nodes = memory_zeroed(nodes->n * sizeof *cluster->nodes);
-    cluster->candidates = memory_zeroed(nodes->n * sizeof *cluster->candidates);
-    if (cluster->nodes == NULL || cluster->candidates == NULL)
+    cluster->nodes = memory_zeroed(nodes->n * sizeof *cluster->nodes + 1);
+    cluster->candidates = memory_zeroed(nodes->n * sizeof *cluster->candidates + 1);
+    if (cluster->nodes == NULL || cluster->candidates == NULL ||
+        !make_watch(cluster, tools))
         goto fail;
     for (; cluster->n_nodes < nodes->n; cluster->n_nodes++) {
         size_t i = cluster->n_nodes;
 
-        cluster->nodes[i] =
-            node_new(tools, &nodes->items[i], cluster_config, cluster->uris,
-                     cluster->n_uris, on_node_news, cluster);
+        cluster->nodes[i] = cluster_make_node(cluster, &nodes->items[i]);
         if (cluster->nodes[i] == NULL)
             goto fail;
         cluster->candidates[i].name = nodes->items[i].name;
@@ -572,11 +762,11 @@ void cluster_free(struct cluster *cluster)
         return;
     ev_timer_stop(cluster->loop->ev, &cluster->next_round);
     ev_timer_stop(cluster->loop->ev, &cluster->next_nodes);
+    ev_timer_stop(cluster->loop->ev, &cluster->request_timer);
     ev_timer_stop(cluster->loop->ev, &cluster->hold_looks);
-    for (size_t i = 0; i < cluster->n_nodes; i++)
-        node_free(cluster->nodes[i]);
-    memory_free(cluster->candidates);
-    memory_free(cluster->nodes);
+    etcd_free(cluster->etcd);
+    store_view_clear(&cluster->view);
+    membership_clear(cluster);
     memory_free(cluster);
 }
 
@@ -613,14 +803,34 @@ static void inherit_cluster(struct cluster *cluster, const struct cluster *old)
                  cluster->config->check);
 }
 
-void cluster_inherit(struct cluster *cluster, const struct cluster *old,
+/* The view as it was last seen, until the new watch is there, and the nodes that it names.
+ * What has become of a request meanwhile is not known: it goes on. */
+static bool inherit_view(struct cluster *cluster, const struct cluster *old,
+                         uint32_t *next_id)
+{
+    if (cluster->etcd == NULL || old->etcd == NULL)
+        return true;
+    if (!store_view_copy(&cluster->view, &old->view))
+        return false;
+    cluster->view.is_live = false;
+    cluster->due_request = old->due_request;
+    cluster->is_warned_of_no_keys = old->is_warned_of_no_keys;
+    return cluster->config->nodes.n > 0 ||
+           membership_follow(cluster, next_id) != MEMBERSHIP_NO_MEMORY;
+}
+
+bool cluster_inherit(struct cluster *cluster, const struct cluster *old,
                      uint32_t *next_id)
 {
+    cluster->next_id = next_id;
+    if (old != NULL && !inherit_view(cluster, old, next_id))
+        return false;
     if (old != NULL)
         inherit_cluster(cluster, old);
     for (size_t i = 0; i < cluster->n_nodes; i++)
         if (cluster->nodes[i]->id == 0)
             cluster->nodes[i]->id = (*next_id)++;
+    return true;
 }
 
 void cluster_start(struct cluster *cluster)
@@ -630,6 +840,10 @@ void cluster_start(struct cluster *cluster)
         ev_timer_start(cluster->loop->ev, &cluster->hold_looks);
     ev_timer_set(&cluster->next_round, 0., 0.);
     ev_timer_start(cluster->loop->ev, &cluster->next_round);
+    if (cluster->etcd == NULL)
+        return;
+    follow_request(cluster);
+    etcd_start(cluster->etcd);
 }
 
 bool cluster_is_ready(const struct cluster *cluster)
@@ -637,5 +851,5 @@ bool cluster_is_ready(const struct cluster *cluster)
     for (size_t i = 0; i < cluster->n_nodes; i++)
         if (!cluster->nodes[i]->verdict.checks.is_known)
             return false;
-    return true;
+    return cluster->n_nodes > 0;
 }

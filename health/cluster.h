@@ -3,6 +3,8 @@
  *   pace --> round: all nodes are asked --> news of a node --> verdict, election, lag
  *                                                          --> log, pace, topology
  *
+ *   etcd --> view of Patroni's keys --> a round at once; nodes, where they are found there
+ *
  * Every answer is weighed as it comes, not at the end of a round: a dead node's timeout
  * must not hold up the news of a new primary.
  *
@@ -12,15 +14,20 @@
 #define HEALTH_CLUSTER_H
 
 #include "health/election.h"
+#include "health/etcd.h"
 #include "health/hold.h"
 #include "health/node.h"
 #include "health/pace.h"
+#include "health/patroni_keys.h"
 
 struct cluster {
     const struct cluster_config *config;
     struct loop *loop;
-    struct node **nodes; /* in the order of the configuration */
+    struct node_tools tools;
+    struct node **nodes; /* in the order of the configuration, or of their names */
     size_t n_nodes;
+    struct node_config **found; /* one for each node, where the configuration has none:
+                                   membership.h; else NULL */
     struct candidate *candidates;  /* one for each node */
     char *uris[TOPOLOGY_URIS_MAX]; /* borrowed from the configuration */
     size_t n_uris;
@@ -44,6 +51,13 @@ struct cluster {
     uint64_t leader_location;
     uint32_t logged_primary_id; /* 0 = none */
 
+    struct etcd *etcd;         /* NULL: Patroni's keys are not watched */
+    struct store_view view;    /* what they say, or said last */
+    int64_t due_request;       /* revision of the request that we hold for; 0 = none */
+    ev_timer request_timer;    /* until it is */
+    bool is_warned_of_no_keys;
+    uint32_t *next_id; /* for nodes that are found; NULL before cluster_inherit() */
+
     void (*on_change)(void *arg); /* something that a topology may show */
     void *arg;
 };
@@ -57,9 +71,10 @@ struct cluster *cluster_new(const struct node_tools *tools,
 void cluster_free(struct cluster *cluster); /* NULL is fine */
 
 /* Takes over what is known of the nodes that stay; `old` may be NULL. New nodes get their
- * ids, from `*next_id` on. */
-void cluster_inherit(struct cluster *cluster, const struct cluster *old,
-                     uint32_t *next_id);
+ * ids, from `*next_id` on, which is borrowed for the cluster's life. False when memory is
+ * out. */
+bool cluster_inherit(struct cluster *cluster, const struct cluster *old,
+                     uint32_t *next_id) MUST_CHECK;
 void cluster_start(struct cluster *cluster); /* the first round begins */
 
 void cluster_take_evidence(struct cluster *cluster, enum evidence evidence);
@@ -70,7 +85,14 @@ uint64_t cluster_hold(struct cluster *cluster, const char *node, enum hold_cause
                       const char *sign);
 bool cluster_release(struct cluster *cluster, enum hold_cause cause);
 
-bool cluster_is_ready(const struct cluster *cluster); /* every node was asked once */
+/* Every node was asked once, of which there is one at least. */
+bool cluster_is_ready(const struct cluster *cluster);
+
+/* The node that Patroni calls so, by its name here or by its address; -1 = none. */
+int cluster_find_node(const struct cluster *cluster, const char *name);
+/* For membership.h. `config` is borrowed for the node's life; NULL when memory is out. */
+struct node *cluster_make_node(struct cluster *cluster,
+                               const struct node_config *config) MUST_CHECK;
 
 /* How node `i` looks from outside. `load` is borrowed. */
 void cluster_show_node(const struct cluster *cluster, size_t i,

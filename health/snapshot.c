@@ -7,7 +7,7 @@
 
 static bool fill_nodes(struct topology_cluster *shown, const struct cluster *cluster)
 {
-    shown->nodes = memory_zeroed(cluster->n_nodes * sizeof *shown->nodes);
+    shown->nodes = memory_zeroed(cluster->n_nodes * sizeof *shown->nodes + 1);
     if (shown->nodes == NULL)
         return false;
     for (size_t i = 0; i < cluster->n_nodes; i++) {

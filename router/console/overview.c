@@ -29,7 +29,7 @@ static void add_report(void *arg, const struct node_report *report)
         struct overview_server *server;
 
         if (cluster == NULL || strcmp(to->name, report->cluster) != 0 ||
-            listener->n_servers == to->nodes.n)
+            listener->n_servers == listener->room)
             continue;
         server = &listener->servers[listener->n_servers++];
         server->report = *report;
@@ -47,14 +47,17 @@ static bool add_doors(struct overview *overview, const struct list *doors)
     {
         const struct door *door = CONTAINER_OF(item, struct door, in_doors);
         struct overview_listener *listener = &overview->listeners[overview->n_listeners];
-        size_t n_nodes;
+        const struct topology_cluster *cluster;
 
         if (door->is_shut && door->gate.n_present == 0)
             continue;
         listener->door = door;
         listener->settings = door->listener->settings;
-        n_nodes = listener->settings->to == NULL ? 0 : listener->settings->to->nodes.n;
-        listener->servers = memory_zeroed((n_nodes + 1) * sizeof *listener->servers);
+        cluster = listener->settings->to == NULL
+                      ? NULL
+                      : topology_cluster(overview->topology, listener->settings->to->name);
+        listener->room = cluster == NULL ? 0 : cluster->n_nodes;
+        listener->servers = memory_zeroed((listener->room + 1) * sizeof *listener->servers);
         if (listener->servers == NULL)
             return false;
         overview->n_listeners++;

@@ -24,7 +24,7 @@ struct overview_listener {
     struct tally front;
     struct tally sum; /* of its servers */
     struct overview_server *servers;
-    size_t n_servers;
+    size_t n_servers, room;
 };
 
 struct overview {

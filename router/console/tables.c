@@ -228,9 +228,9 @@ static void row_host(struct row *row, const struct snapshot *snapshot,
         snapshot->topology == NULL
             ? NULL
             : topology_cluster(snapshot->topology, database->to->name);
-    const char *primary = cluster == NULL || cluster->primary < 0
-                              ? NULL
-                              : cluster->nodes[cluster->primary].name;
+    const struct topology_node *primary = cluster == NULL || cluster->primary < 0
+                                              ? NULL
+                                              : &cluster->nodes[cluster->primary];
     struct text hosts;
 
     if (database->host.n > 0 && !database->follows_host) {
@@ -242,14 +242,10 @@ static void row_host(struct row *row, const struct snapshot *snapshot,
         text_clear(&hosts);
         return;
     }
-    for (size_t i = 0; primary != NULL && i < database->to->nodes.n; i++)
-        if (strcmp(database->to->nodes.items[i].name, primary) == 0) {
-            row_text(row, database->to->nodes.items[i].host);
-            row_number(row, database->to->nodes.items[i].port);
-            return;
-        }
-    row_text(row, NULL);
-    row_number(row, database->port);
+    row_text(row, primary == NULL ? NULL : primary->host);
+    row_number(row, primary == NULL || primary->n_addresses == 0
+                        ? database->port
+                        : address_port(&primary->addresses[0]));
 }
 
 static const char *or_null(const char *text)

@@ -498,6 +498,21 @@ class Cluster:
     def start_etcd(self):
         self._start_etcd()
 
+    def etcd_settings(self):
+        """Of a [cluster] that is to watch it."""
+        return {"etcd": f"https://{self.network.hub}:{self.etcd_port}", "scope": SCOPE,
+                "etcd_ca_file": self.ca, "etcd_cert_file": self._etcd_certificate,
+                "etcd_key_file": self._etcd_key}
+
+    def etcd_values(self):
+        """Patroni's keys as they are there: name -> value, for those who look."""
+        prefix = f"/service/{SCOPE}/"
+        found = self._etcd("/v3/kv/range", {
+            "key": base64.b64encode(prefix.encode()).decode(),
+            "range_end": base64.b64encode((prefix[:-1] + "0").encode()).decode()})
+        return {base64.b64decode(kv["key"]).decode()[len(prefix):]:
+                base64.b64decode(kv.get("value", "")).decode() for kv in found.get("kvs", [])}
+
     def expire_leader(self):
         """Ends the lease of the leader key now, as etcd would `ttl` seconds after the
         leader's last sign of life. Only after the leader cannot renew it any more."""

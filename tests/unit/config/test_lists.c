@@ -269,6 +269,55 @@ Test(lists, reads_names_and_none_at_all)
     text_clear(&why);
 }
 
+Test(lists, reads_stores_in_all_their_forms)
+{
+    static const struct {
+        const char *host;
+        uint16_t port;
+        enum store_scheme scheme;
+    } expected[] = {{"etcd1", 2379, STORE_SCHEME_NONE},
+                    {"10.0.0.1", 1, STORE_SCHEME_HTTP},
+                    {"etcd.example.org", 65535, STORE_SCHEME_HTTPS},
+                    {"fd00::1", 2379, STORE_SCHEME_HTTPS},
+                    {"::1", 2379, STORE_SCHEME_NONE}};
+    struct store_list stores = {0};
+
+    text_init(&why, 1024);
+    cr_assert_eq(lists_parse_stores("etcd1:2379,http://10.0.0.1:1, "
+                                    "HTTPS://etcd.example.org:65535/ ,"
+                                    "https://[fd00::1]:2379,[::1]:2379",
+                                    &stores, &why),
+                 VALUE_OK, "%s", text_get(&why));
+    cr_assert_eq(stores.n, COUNT_OF(expected));
+    for (size_t i = 0; i < stores.n; i++) {
+        cr_expect_str_eq(stores.items[i].host, expected[i].host);
+        cr_expect_eq(stores.items[i].port, expected[i].port);
+        cr_expect_eq(stores.items[i].scheme, expected[i].scheme);
+    }
+    lists_clear_stores(&stores);
+    cr_expect_eq(lists_parse_stores("", &stores, &why), VALUE_OK);
+    cr_expect_eq(stores.n, 0);
+}
+
+Test(lists, says_which_store_is_wrong)
+{
+    static const char *const wrong[] = {
+        "etcd1", "etcd1:", "etcd1:0", "etcd1:65536", "etcd1:2379/", ":2379", "a:1:2",
+        "ftp://a:1", "https://a", "https://a:1/x", "https://", "::1:2379", "a:1,,b:1",
+        "user@a:1", "/path"};
+
+    for (size_t i = 0; i < COUNT_OF(wrong); i++) {
+        struct store_list stores = {0};
+
+        text_init(&why, 1024);
+        cr_expect_eq(lists_parse_stores(wrong[i], &stores, &why), VALUE_BAD, "%s",
+                     wrong[i]);
+        cr_expect_neq(why.length, 0, "%s", wrong[i]);
+        cr_expect_eq(stores.n, 0);
+        text_clear(&why);
+    }
+}
+
 Test(lists, reads_addresses_to_listen_on)
 {
     struct endpoint_list list = {0};

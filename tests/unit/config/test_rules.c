@@ -61,6 +61,33 @@ Test(rules, want_the_cluster_of_each_listener)
     expect_each(examples, COUNT_OF(examples));
 }
 
+Test(rules, want_a_scope_with_etcd)
+{
+    const struct example examples[] = {
+        {"[cluster main]\netcd = e:2379\nscope = s\n" LISTENER, ""},
+        {CLUSTER "etcd = e:2379\nscope = s\netcd_user = u\netcd_password = p\n" LISTENER,
+         ""},
+        {CLUSTER "etcd =\n" LISTENER, ""},
+        {CLUSTER "etcd = e:2379\n" LISTENER,
+         "t.ini:3: etcd needs the name that Patroni has for the cluster; expected scope = "
+         "name in [cluster main]\n"},
+        {"[cluster main]\netcd =\n" LISTENER,
+         "t.ini:2: [cluster main] has neither nodes nor etcd, where they are found; "
+         "expected one of them\n"},
+        {CLUSTER "etcd = e:2379\nscope = s\netcd_password = p\n" LISTENER,
+         "t.ini:5: etcd_password without a user; expected etcd_user = name in [cluster "
+         "main]\n"},
+        {CLUSTER "etcd = e:2379\nscope = s\netcd_key_file = k\n" LISTENER,
+         "t.ini:5: a certificate and its key belong together; expected etcd_cert_file and "
+         "etcd_key_file in [cluster main]\n"},
+        {CLUSTER "etcd = e\nscope = s\n" LISTENER,
+         "t.ini:3: etcd: entry 1 'e': expected host:port, http://host:port or "
+         "https://host:port, IPv6 as [v6]:port\n"},
+    };
+
+    expect_each(examples, COUNT_OF(examples));
+}
+
 Test(rules, want_drained_nodes_to_be_there)
 {
     const struct example examples[] = {

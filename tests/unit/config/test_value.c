@@ -230,6 +230,7 @@ Test(value, compares_and_clears_every_type)
         {VALUE_STRING, "a", "b"},
         {VALUE_SECRET, "a", "b"},
         {VALUE_NODES, "a:1", "b:1"},
+        {VALUE_STORES, "a:1", "https://a:1"},
         {VALUE_NAMES, "a", "b"},
         {VALUE_ENDPOINTS, "*:1", "*:2"},
         {VALUE_NETWORKS, "10.0.0.0/8", "10.0.0.0/9"},
