@@ -243,32 +243,6 @@ static bool read_request_values(const struct store_key *key,
     return makes_sense;
 }
 
-/* The value says what is asked for, whatever the event was: `{}`, empty or deleted is
- * nothing, and Patroni clears it by writing `{}`. What Patroni is going to refuse is not
- * asked for: a leader that is not the leader (any more), a switchover to who is the leader
- * (already). In pause it needs a candidate, and never runs a scheduled one. While nobody
- * holds the lock, a request goes on. */
-static void read_request(const struct store_keys *keys, struct store_view *view)
-{
-    const struct store_key *key = store_keys_find(keys, "failover");
-    struct store_request request = {0};
-    bool has_leader = view->leader[0] != '\0';
-
-    if (key == NULL || key->length == 0 || !read_request_values(key, &request))
-        return;
-    if (request.from[0] == '\0' && request.to[0] == '\0')
-        return;
-    if (has_leader && request.from[0] != '\0' && strcmp(request.from, view->leader) != 0)
-        return;
-    if (has_leader && strcmp(request.to, view->leader) == 0)
-        return;
-    if (view->is_paused && (request.to[0] == '\0' || request.due_ms != 0))
-        return;
-    request.is_there = true;
-    request.changed_at = key->changed_at;
-    view->request = request;
-}
-
 /* ---- members ---- */
 
 /* The port behind a colon; `otherwise` when there is no colon, 0 = it is none. */
@@ -413,6 +387,85 @@ static bool read_members(const struct store_keys *keys, struct store_view *view)
     return true;
 }
 
+/* ---- what becomes of a request ---- */
+
+/* Of "a,b, c" in sync_standby. */
+static bool names(const char *list, const char *name)
+{
+    size_t length = strlen(name);
+
+    for (; list != NULL && *list != '\0'; list += strspn(list, ", ")) {
+        size_t n = strcspn(list, ", ");
+
+        if (n == length && memcmp(list, name, n) == 0)
+            return true;
+        list += n;
+    }
+    return false;
+}
+
+/* The synchronous standbys, of which one is to follow; NULL where it may be any. */
+static json_t *load_synchronous(const struct store_keys *keys)
+{
+    json_t *config = load(keys, "config");
+    bool is_on = patroni_json_is_on(json_object_get(config, "synchronous_mode"));
+    json_t *sync = is_on ? load(keys, "sync") : NULL;
+
+    json_decref(config);
+    if (is_on && sync == NULL)
+        sync = json_object();
+    return sync;
+}
+
+/* Is anybody there whom Patroni would give the lock to? Where it finds nobody it clears
+ * the request. That it may refuse for other reasons, such as a lag, is not known here. */
+static bool has_candidate(const struct store_keys *keys, const struct store_view *view,
+                          const struct store_request *request)
+{
+    json_t *sync = load_synchronous(keys);
+    const char *standbys = json_string_value(json_object_get(sync, "sync_standby"));
+    bool found = false;
+
+    for (size_t i = 0; i < view->n_members; i++) {
+        const struct store_member *member = &view->members[i];
+
+        if (strcmp(member->name, view->leader) == 0 || member->is_nofailover ||
+            (request->to[0] != '\0' && strcmp(member->name, request->to) != 0))
+            continue;
+        found = found || sync == NULL || names(standbys, member->name);
+    }
+    json_decref(sync);
+    return found;
+}
+
+/* The value says what is asked for, whatever the event was: `{}`, empty or deleted is
+ * nothing, and Patroni clears it by writing `{}`. What Patroni is going to refuse is not
+ * asked for: a leader that is not the leader (any more), a switchover to who is the leader
+ * (already). In pause it needs a candidate, and never runs a scheduled one. While nobody
+ * holds the lock, a request goes on. */
+static void read_request(const struct store_keys *keys, struct store_view *view)
+{
+    const struct store_key *key = store_keys_find(keys, "failover");
+    struct store_request request = {0};
+    bool has_leader = view->leader[0] != '\0';
+
+    if (key == NULL || key->length == 0 || !read_request_values(key, &request))
+        return;
+    if (request.from[0] == '\0' && request.to[0] == '\0')
+        return;
+    if (has_leader && request.from[0] != '\0' && strcmp(request.from, view->leader) != 0)
+        return;
+    if (has_leader && strcmp(request.to, view->leader) == 0)
+        return;
+    if (view->is_paused && (request.to[0] == '\0' || request.due_ms != 0))
+        return;
+    if (has_leader && !has_candidate(keys, view, &request))
+        return;
+    request.is_there = true;
+    request.changed_at = key->changed_at;
+    view->request = request;
+}
+
 /* ---- all of it ---- */
 
 bool patroni_keys_read(const struct store_keys *keys, struct store_view *view)
@@ -422,11 +475,12 @@ bool patroni_keys_read(const struct store_keys *keys, struct store_view *view)
     read_leader(keys, view);
     read_system_id(keys, view);
     read_leader_location(keys, view);
+    if (!read_members(keys, view)) {
+        store_view_clear(view);
+        return false;
+    }
     read_request(keys, view);
-    if (read_members(keys, view))
-        return true;
-    store_view_clear(view);
-    return false;
+    return true;
 }
 
 bool store_view_copy(struct store_view *to, const struct store_view *from)

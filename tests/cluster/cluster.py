@@ -468,6 +468,10 @@ class Cluster:
             raise RuntimeError(f"switchover: {status} {body}")
         return self.wait_for_leader(other_than=old)
 
+    def order(self, method, path, body=None):
+        """Something else that is asked of the leader's Patroni: status and body."""
+        return self._order(self.leader(), method, path, body)
+
     def configure(self, **settings):
         """Changes Patroni's settings for the whole cluster (PATCH /config)."""
         status, body = self._order(self.leader() or self.nodes[0], "PATCH", "/config", settings)
@@ -512,6 +516,13 @@ class Cluster:
             "range_end": base64.b64encode((prefix[:-1] + "0").encode()).decode()})
         return {base64.b64decode(kv["key"]).decode()[len(prefix):]:
                 base64.b64decode(kv.get("value", "")).decode() for kv in found.get("kvs", [])}
+
+    def put_etcd(self, name, value):
+        """One of Patroni's keys, as Patroni would write it."""
+        value = json.dumps(value, separators=(",", ":"))
+        self._etcd("/v3/kv/put", {
+            "key": base64.b64encode(f"/service/{SCOPE}/{name}".encode()).decode(),
+            "value": base64.b64encode(value.encode()).decode()})
 
     def expire_leader(self):
         """Ends the lease of the leader key now, as etcd would `ttl` seconds after the

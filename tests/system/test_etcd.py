@@ -73,6 +73,90 @@ def test_a_switchover_is_seen(cluster, router):
     assert not r.log.find("etcd lost")
 
 
+def test_as_many_holds_as_demotions(cluster, router):
+    r = router(cluster=cluster.etcd_settings())
+    watched(r)
+    n_demotions = 0
+    for _ in range(3):
+        cluster.switchover()
+        cluster.wait_for_roles()
+        n_demotions += 1
+    # Scheduled, and cancelled.
+    leader, replica = cluster.leader(), cluster.replicas()[0]
+    at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + 5))
+    assert cluster.order("POST", "/switchover", {"leader": leader.name, "scheduled_at": at})[0] == 202
+    assert cluster.order("DELETE", "/switchover")[0] == 200
+    # Rejected by the leader: nobody of that name.
+    cluster.put_etcd("failover", {"leader": leader.name, "member": "nobody"})
+    assert process.wait_until(lambda: cluster.etcd_values().get("failover") == "{}", 20)
+    # Scheduled, and done.
+    at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + 4))
+    assert cluster.order("POST", "/switchover", {
+        "leader": leader.name, "candidate": replica.name, "scheduled_at": at})[0] == 202
+    assert cluster.wait_for_leader(other_than=leader) is replica
+    n_demotions += 1
+    # By hand, and in pause.
+    cluster.wait_for_roles()
+    assert cluster.order("POST", "/failover", {"candidate": leader.name})[0] == 200
+    assert cluster.wait_for_leader(other_than=replica) is leader
+    n_demotions += 1
+    cluster.wait_for_roles()
+    cluster.pause()
+    cluster.switchover(to=replica)
+    n_demotions += 1
+    cluster.pause(False)
+    cluster.wait_for_roles()
+    assert process.wait_until(lambda: len(r.log.find("hold ended")) == n_demotions, 20)
+    assert len(r.log.find("hold began", cause="request")) == n_demotions
+    assert len(r.log.find("hold began")) == n_demotions
+    assert all(event["outcome"] == "changed" for event in r.log.find("hold ended"))
+
+
+def test_nodes_are_found(cluster, start_router):
+    r = start_router(listeners={"rw": {"role": "primary"}, "ro": {"role": "replica"}},
+                     cluster=cluster.etcd_settings(), passwords=cluster.passwords)
+    with r.connect("rw") as connection:
+        assert connection.execute("select pg_is_in_recovery()").fetchone()[0] is False
+        with r.connect("ro") as other:
+            assert other.execute("select pg_is_in_recovery()").fetchone()[0] is True
+        leader, gone = cluster.leader(), cluster.replicas()[0]
+        ids = {row["svname"]: row["sid"] for row in r.csv() if row["pxname"] == "ro" and row["type"] == "2"}
+        assert set(ids) == {node.name for node in cluster.nodes}
+
+        def names():
+            return {row["svname"] for row in r.csv() if row["pxname"] == "ro" and row["type"] == "2"}
+
+        gone.stop()  # its member key goes with it
+        assert process.wait_until(lambda: names() == set(ids) - {gone.name}, 60)
+        # Those that stay keep their sessions, also over a reload.
+        r.reload()
+        assert connection.execute("select 1").fetchone() == (1,)
+        gone.start()
+        assert process.wait_until(lambda: names() == set(ids), 60)
+        assert connection.execute("select 1").fetchone() == (1,)
+        assert cluster.leader() is leader
+    r.log.wait("node changed", node=gone.name, **{"is": "replica"})
+
+
+def test_nodes_that_are_found_stay_without_etcd(cluster, start_router):
+    r = start_router(listeners={"rw": {"role": "primary"}}, cluster=cluster.etcd_settings(),
+                     passwords=cluster.passwords)
+    watched(r)
+    cluster.pause()  # else Patroni stops the primary
+    mark = r.log.mark()
+    cluster.stop_etcd()
+    r.log.wait("etcd lost", since=mark)
+    with r.connect("rw") as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    r.reload()
+    with r.connect("rw") as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    cluster.start_etcd()
+    watched(r, mark, seconds=30)
+    cluster.wait_for_roles()
+    cluster.pause(False)
+
+
 def test_tls_settings(cluster, router, tmp_path):
     good = cluster.etcd_settings()
     stranger = Authority(str(tmp_path)).certificate
@@ -104,6 +188,7 @@ def test_a_ca_file_makes_it_https(cluster, router):
 def test_scope_and_namespace_lead_to_the_keys(watch, tmp_path):
     with Etcd(tmp_path) as etcd:
         etcd.patroni(namespace="/db", scope="orders")
+        etcd.patroni(scope="orders")
         r = watch(etcd.endpoints(), namespace="/db/", scope="orders")
         assert watched(r)["prefix"] == "/db/orders/"
         etcd.put("/db/orders2/failover", {"leader": "n1"})
@@ -305,6 +390,8 @@ def test_an_etcd_that_is_not_there(watch, patroni):
 def fake():
     with FakeEtcd() as etcd:
         etcd.put(BASE + "leader", "n1")
+        for name in ("n1", "n2", "n3"):
+            etcd.put(BASE + "members/" + name, {"state": "running"})
         etcd.put(BASE + "config", {"loop_wait": 1})
         yield etcd
 
@@ -351,10 +438,11 @@ def test_another_cluster_answers(watch, fake):
     fake.cluster_id = "18"
     fake.keys.clear()
     fake.revision = 1
+    fake.put(BASE + "members/n8", {})
     fake.put(BASE + "leader", "n9")
     assert "another etcd cluster" in r.log.wait("etcd lost", since=mark)["why"]
     r.log.wait("etcd is another cluster now", since=mark, was=17)
-    assert watched(r, mark)["revision"] == 2
+    assert watched(r, mark)["revision"] == 3
     fake.put(BASE + "failover", {"leader": "n9"})
     r.log.wait(ASKED, since=mark, **{"from": "n9"})
 

@@ -169,7 +169,8 @@ class Etcd:
         base = f"{namespace.rstrip('/')}/{scope}"
         self.put(f"{base}/initialize", "7000000000000000001")
         self.put(f"{base}/config", {"ttl": 30, "loop_wait": 1, **config})
-        for name, (port, rest_port) in (members or {}).items():
+        members = members or {"n1": (5401, 8001), "n2": (5402, 8002), "n3": (5403, 8003)}
+        for name, (port, rest_port) in members.items():
             self.put(f"{base}/members/{name}", {
                 "conn_url": f"postgres://127.0.0.1:{port}/postgres",
                 "api_url": f"http://127.0.0.1:{rest_port}/patroni", "state": "running",

@@ -135,6 +135,9 @@ Test(patroni_keys, reads_nothing_at_all)
 static bool is_asked(const char *value)
 {
     put("leader", "pg1");
+    put("members/pg1", "{}");
+    put("members/pg2", "{}");
+    put("members/pg3", "{\"tags\":{\"nofailover\":true}}");
     put("failover", value);
     read();
     return view.request.is_there;
@@ -171,6 +174,7 @@ Test(patroni_keys, nothing_is_asked_for)
         /* Patroni refuses these */
         "{\"leader\":\"pg2\"}", "{\"leader\":\"pg2\",\"member\":\"pg3\"}",
         "{\"member\":\"pg1\"}", "{\"leader\":\"pg1\",\"member\":\"pg1\"}",
+        "{\"leader\":\"pg1\",\"member\":\"pg3\"}", "{\"leader\":\"pg1\",\"member\":\"pg4\"}",
         "{\"scheduled_at\":\"2026-11-22T12:00:00+00:00\"}",
         "{\"leader\":\"pg1\",\"scheduled_at\":\"soon\"}",
         "{\"leader\":\"pg1\",\"scheduled_at\":\"2026-11-22T12:00:00\"}",
@@ -180,6 +184,27 @@ Test(patroni_keys, nothing_is_asked_for)
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         cr_expect_not(is_asked(values[i]), "%s", values[i]);
     cr_expect(is_asked("{\"leader\":\"pg1\",\"scheduled_at\":\"\"}"), "as if not there");
+}
+
+Test(patroni_keys, somebody_must_be_there_to_take_over)
+{
+    static const char any[] = "{\"leader\":\"pg1\"}";
+
+    cr_expect(is_asked(any));
+    put("config", "{\"synchronous_mode\":true}");
+    cr_expect_not(is_asked(any), "no synchronous standby");
+    put("sync", "{\"leader\":\"pg1\",\"sync_standby\":\"pg3, pg22\"}");
+    cr_expect_not(is_asked(any));
+    put("sync", "{\"leader\":\"pg1\",\"sync_standby\":\"pg22,pg2\"}");
+    cr_expect(is_asked(any));
+    put("config", "{}");
+    store_keys_remove(&keys, "members/pg2", 11);
+    put("failover", any);
+    read();
+    cr_expect_not(view.request.is_there, "only pg3, who may not");
+    store_keys_remove(&keys, "leader", 6);
+    read();
+    cr_expect(view.request.is_there, "it is under way");
 }
 
 Test(patroni_keys, a_request_goes_on_while_nobody_holds_the_lock)
