@@ -293,7 +293,7 @@ class Router:
                     inodes.add(link[8:-1])
         ours = {at[1] for at in map(split_endpoint, self._binds()) if isinstance(at, tuple)}
         theirs = {port for section, keys in self.sections.items() if section.startswith("cluster ")
-                  for port in node_ports(keys["nodes"])}
+                  for port in node_ports(keys.get("nodes", ""))}
         clients, servers = [], []
         for table in ("tcp", "tcp6"):
             for fields in _table(f"{folder}/net/{table}"):
@@ -357,7 +357,7 @@ class Router:
         def is_clean():
             clients, servers, forgotten = self._sockets()
             n_open = clients.count(ESTABLISHED)
-            n_nodes = sum(len(list(node_ports(keys["nodes"]))) for section, keys
+            n_nodes = sum(len(list(node_ports(keys.get("nodes", "")))) for section, keys
                           in self.sections.items() if section.startswith("cluster "))
             said[:] = [f"{clients.count(CLOSE_WAIT)} clients that have left, {len(servers)} servers "
                        f"for {n_open} clients, {forgotten} dead sockets"]
@@ -404,7 +404,7 @@ def start(program, folder, nodes=None, listeners=None, cluster=None, main=None, 
     a dict of dicts, as it will be written. `wait`: until /readyz says so."""
     if sections is None:
         sections = {"pgrouter": dict(main or {}),
-                    "cluster main": {"nodes": nodes, **(cluster or {})}}
+                    "cluster main": {**({"nodes": nodes} if nodes else {}), **(cluster or {})}}
         for name, keys in (listeners or {"rw": {}}).items():
             sections[f"listener {name}"] = {"bind": f"127.0.0.1:{free_port()}", **keys}
         sections["stats"] = {"bind": f"127.0.0.1:{free_port()}", **(stats or {})}
