@@ -346,7 +346,8 @@ static bool set_tls(struct http_request *request, struct tls_context *tls)
     if (tls == NULL)
         return true;
     request->tls = tls_context_hold(tls);
-    return forbid_shared_trust(easy) && curl_easy_setopt(easy, CURLOPT_CAINFO, NULL) == CURLE_OK &&
+    return forbid_shared_trust(easy) &&
+           curl_easy_setopt(easy, CURLOPT_CAINFO, NULL) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, request) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_tls) == CURLE_OK;

@@ -44,12 +44,12 @@ struct http_answer {
 struct http_call {
     const char *host; /* a name or a number */
     const struct address *address;
-    const char *path;         /* begins with "/" */
-    const char *body;         /* NULL: GET; else POST of JSON */
+    const char *path;          /* begins with "/" */
+    const char *body;          /* NULL: GET; else POST of JSON */
     const char *authorization; /* the header's value; NULL: none */
-    const char *header;       /* one more, "Name: value"; NULL: none */
-    struct tls_context *tls;  /* NULL: http; else https, to whom the certificate names */
-    size_t max_bytes;         /* of the answer's body; 0: HTTP_ANSWER_MAX_BYTES */
+    const char *header;        /* one more, "Name: value"; NULL: none */
+    struct tls_context *tls;   /* NULL: http; else https, to whom the certificate names */
+    size_t max_bytes;          /* of the answer's body; 0: HTTP_ANSWER_MAX_BYTES */
     /* Until the answer has come. Of a stream only until the connection is there: the
      * kernel tells within some seconds when its peer has vanished, and `on_piece` what is
      * late. */

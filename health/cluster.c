@@ -557,7 +557,8 @@ static void log_request(const struct cluster *cluster, int64_t was)
             TEXT("to", view->request.to[0] ? view->request.to : "any"),
             NUMBER("revision", cluster->due_request));
     else
-        LOG(INFO, "switchover no longer asked for", TEXT("cluster", cluster->config->name),
+        LOG(INFO, "switchover no longer asked for",
+            TEXT("cluster", cluster->config->name),
             TEXT("leader", view->leader[0] ? view->leader : "none"),
             NUMBER("revision", was));
 }
@@ -588,10 +589,10 @@ static void follow_request(struct cluster *cluster)
     ev_timer_stop(cluster->loop->ev, &cluster->request_timer);
     if (request->is_there && request->due_ms > now_ms)
         await_request(cluster, request->due_ms - now_ms);
-    cluster->due_request =
-        request->is_there && request->due_ms <= now_ms && !is_stale(cluster, request, now_ms)
-            ? request->changed_at
-            : 0;
+    cluster->due_request = request->is_there && request->due_ms <= now_ms &&
+                                   !is_stale(cluster, request, now_ms)
+                               ? request->changed_at
+                               : 0;
     if (cluster->due_request == 0 && cluster->view.leader[0] == '\0')
         cluster->due_request = was;
     if (cluster->due_request == was)
@@ -681,8 +682,8 @@ static bool make_watch(struct cluster *cluster, const struct node_tools *tools)
     text_init(&prefix, 4096);
     patroni_keys_prefix(&prefix, cluster->config->namespace, cluster->config->scope);
     if (!prefix.overflowed)
-        cluster->etcd = etcd_new(&etcd_tools, cluster->config, text_get(&prefix), on_keys,
-                                 cluster);
+        cluster->etcd =
+            etcd_new(&etcd_tools, cluster->config, text_get(&prefix), on_keys, cluster);
     text_clear(&prefix);
     return cluster->etcd != NULL;
 }
@@ -803,8 +804,8 @@ static void inherit_cluster(struct cluster *cluster, const struct cluster *old)
                  cluster->config->check);
 }
 
-/* The view as it was last seen, until the new watch is there, and the nodes that it names.
- * What has become of a request meanwhile is not known: it goes on. */
+/* The view as it was last seen, until the new watch is there, and the nodes that it
+ * names. What has become of a request meanwhile is not known: it goes on. */
 static bool inherit_view(struct cluster *cluster, const struct cluster *old,
                          uint32_t *next_id)
 {

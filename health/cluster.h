@@ -3,7 +3,8 @@
  *   pace --> round: all nodes are asked --> news of a node --> verdict, election, lag
  *                                                          --> log, pace, topology
  *
- *   etcd --> view of Patroni's keys --> a round at once; nodes, where they are found there
+ *   etcd --> view of Patroni's keys --> a round at once; nodes, where they are found
+ * there
  *
  * Every answer is weighed as it comes, not at the end of a round: a dead node's timeout
  * must not hold up the news of a new primary.
@@ -26,8 +27,8 @@ struct cluster {
     struct node_tools tools;
     struct node **nodes; /* in the order of the configuration, or of their names */
     size_t n_nodes;
-    struct node_config **found; /* one for each node, where the configuration has none:
-                                   membership.h; else NULL */
+    struct node_config **found;    /* one for each node, where the configuration has none:
+                                      membership.h; else NULL */
     struct candidate *candidates;  /* one for each node */
     char *uris[TOPOLOGY_URIS_MAX]; /* borrowed from the configuration */
     size_t n_uris;
@@ -51,10 +52,10 @@ struct cluster {
     uint64_t leader_location;
     uint32_t logged_primary_id; /* 0 = none */
 
-    struct etcd *etcd;         /* NULL: Patroni's keys are not watched */
-    struct store_view view;    /* what they say, or said last */
-    int64_t due_request;       /* revision of the request that we hold for; 0 = none */
-    ev_timer request_timer;    /* until it is */
+    struct etcd *etcd;      /* NULL: Patroni's keys are not watched */
+    struct store_view view; /* what they say, or said last */
+    int64_t due_request;    /* revision of the request that we hold for; 0 = none */
+    ev_timer request_timer; /* until it is */
     bool is_warned_of_no_keys;
     uint32_t *next_id; /* for nodes that are found; NULL before cluster_inherit() */
 

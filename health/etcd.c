@@ -47,8 +47,8 @@ struct etcd_endpoint {
 struct etcd_line {
     struct etcd *etcd;
     size_t endpoint;
-    unsigned n_gateways_tried; /* that have answered 404 */
-    bool has_new_token;        /* was logged in for this attempt */
+    unsigned n_gateways_tried;    /* that have answered 404 */
+    bool has_new_token;           /* was logged in for this attempt */
     struct http_request *request; /* NULL = none is under way */
 };
 
@@ -66,8 +66,8 @@ struct etcd {
 
     enum etcd_state state;
     struct etcd_line main, look;
-    size_t next_look; /* endpoint */
-    unsigned n_bad_looks; /* in a row, at all endpoints */
+    size_t next_look;           /* endpoint */
+    unsigned n_bad_looks;       /* in a row, at all endpoints */
     char token[ETCD_TOKEN_MAX]; /* "" = none */
     bool has_no_users;          /* it said so */
     struct etcd_stream stream;
@@ -78,7 +78,7 @@ struct etcd {
     unsigned n_failures; /* in a row */
     uint64_t watching_since_ms;
     uint64_t interval_ms;
-    ev_timer pause;   /* before the next attempt */
+    ev_timer pause;    /* before the next attempt */
     ev_timer patience; /* until the watch is there */
     ev_timer next_look_timer, grace;
     struct log_limit log_limit;
@@ -526,8 +526,8 @@ static void take_keys(struct etcd *etcd, struct store_keys *keys,
 static void on_grace_over(struct ev_loop *ev, ev_timer *timer, int events)
 {
     struct etcd *etcd = CONTAINER_OF(timer, struct etcd, grace);
-    bool lacks = store_keys_lack(&etcd->keys, etcd->revision, &etcd->theirs,
-                                 etcd->their_revision);
+    bool lacks =
+        store_keys_lack(&etcd->keys, etcd->revision, &etcd->theirs, etcd->their_revision);
 
     (void)ev;
     (void)events;

@@ -3,9 +3,9 @@
  *   RESTING --> (LOGGING_IN) --> READING --> OPENING --> WATCHING
  *      ^____________|________________|___________|___________|      any failure
  *
- * All keys are read first, then every change after that revision is watched, over a stream
- * of etcd's JSON gateway that never ends by itself. Endpoints are tried by turns, with a
- * backoff when all have failed.
+ * All keys are read first, then every change after that revision is watched, over a
+ * stream of etcd's JSON gateway that never ends by itself. Endpoints are tried by turns,
+ * with a backoff when all have failed.
  *
  * A stream may be silent because nothing changes or because it is dead, so it is looked
  * after in three ways: etcd ends it when its member has lost the leader (the header

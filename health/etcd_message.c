@@ -39,8 +39,7 @@ static void add_base64(struct text *body, const char *bytes, size_t n)
     for (size_t at = 0; at < n; at += 3) {
         size_t n_here = n - at < 3 ? n - at : 3;
 
-        text_add_n(body, text,
-                   base64_write((const uint8_t *)bytes + at, n_here, text));
+        text_add_n(body, text, base64_write((const uint8_t *)bytes + at, n_here, text));
     }
 }
 
@@ -287,8 +286,7 @@ void etcd_read_range(const char *body, size_t length, const char *prefix,
     if (said->revision == 0 || said->cluster_id[0] == '\0')
         say(said, ETCD_NONSENSE, "an answer without a revision");
     for (size_t i = 0; said->meaning == ETCD_DONE && i < json_array_size(kvs); i++)
-        if (apply(keys, json_array_get(kvs, i), false, prefix, &revision) !=
-            CHANGE_DONE)
+        if (apply(keys, json_array_get(kvs, i), false, prefix, &revision) != CHANGE_DONE)
             say(said, ETCD_NONSENSE, "a key that makes no sense, or too many");
     if (said->meaning != ETCD_DONE)
         store_keys_clear(keys);
@@ -307,9 +305,8 @@ static void read_end_of_watch(const json_t *result, struct etcd_said *said)
         say(said, meaning_of_error(-1, words), words);
 }
 
-static void apply_events(const json_t *events, const char *prefix,
-                         struct etcd_said *said, struct store_keys *keys,
-                         int64_t *revision)
+static void apply_events(const json_t *events, const char *prefix, struct etcd_said *said,
+                         struct store_keys *keys, int64_t *revision)
 {
     for (size_t i = 0; i < json_array_size(events); i++) {
         const json_t *event = json_array_get(events, i);

@@ -1,4 +1,5 @@
-/* health/etcd_message.h - what is asked of etcd's JSON gateway, and what it answers. Pure.
+/* health/etcd_message.h - what is asked of etcd's JSON gateway, and what it answers.
+ * Pure.
  *
  * The gateway writes protobuf's JSON: 64-bit numbers are strings, keys and values are
  * base64, what is zero or empty is left out. etcd 3.4 and 3.5 word errors as {"error",

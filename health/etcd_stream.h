@@ -29,8 +29,7 @@ struct etcd_stream {
 
 void etcd_stream_clear(struct etcd_stream *stream);
 /* Bytes that have come. False when memory is out or the stream is broken. */
-bool etcd_stream_add(struct etcd_stream *stream, const char *bytes,
-                     size_t n) MUST_CHECK;
+bool etcd_stream_add(struct etcd_stream *stream, const char *bytes, size_t n) MUST_CHECK;
 /* The next whole object, NULL when there is none yet or the stream is broken. Valid until
  * the next etcd_stream_add() or _clear(). */
 const char *etcd_stream_next(struct etcd_stream *stream, size_t *length);

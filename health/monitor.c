@@ -75,8 +75,7 @@ static struct cluster **make_clusters(struct monitor *monitor,
             free_clusters(clusters, i);
             return NULL;
         }
-        if (!cluster_inherit(clusters[i],
-                             find_cluster(monitor, config->clusters[i].name),
+        if (!cluster_inherit(clusters[i], find_cluster(monitor, config->clusters[i].name),
                              &monitor->next_id)) {
             free_clusters(clusters, i + 1);
             return NULL;

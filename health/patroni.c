@@ -34,10 +34,11 @@ static void read_body(const json_t *body, struct sample *sample)
     sample->timeline = timeline <= UINT32_MAX ? (uint32_t)timeline : 0;
     read_locations(body, sample);
     read_system_id(body, sample->system_id);
-    patroni_json_text(body, "replication_state", replication_state, sizeof replication_state);
+    patroni_json_text(body, "replication_state", replication_state,
+                      sizeof replication_state);
     sample->is_streaming = strcmp(replication_state, "streaming") == 0;
-    sample->is_noloadbalance =
-        patroni_json_is_set(json_object_get(json_object_get(body, "tags"), "noloadbalance"));
+    sample->is_noloadbalance = patroni_json_is_set(
+        json_object_get(json_object_get(body, "tags"), "noloadbalance"));
     sample->is_paused = json_is_true(json_object_get(body, "pause"));
     sample->is_unlocked = json_is_true(json_object_get(body, "cluster_unlocked"));
     sample->is_failsafe = json_is_true(json_object_get(body, "failsafe_mode_is_active"));

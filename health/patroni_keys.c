@@ -153,7 +153,8 @@ static json_t *load(const struct store_keys *keys, const char *name)
 }
 
 /* Seconds in whole, at least one and at most a day. */
-static uint64_t read_seconds(const json_t *config, const char *name, uint64_t otherwise_ms)
+static uint64_t read_seconds(const json_t *config, const char *name,
+                             uint64_t otherwise_ms)
 {
     uint64_t seconds = patroni_json_count(config, name);
 
@@ -440,9 +441,9 @@ static bool has_candidate(const struct store_keys *keys, const struct store_view
 
 /* The value says what is asked for, whatever the event was: `{}`, empty or deleted is
  * nothing, and Patroni clears it by writing `{}`. What Patroni is going to refuse is not
- * asked for: a leader that is not the leader (any more), a switchover to who is the leader
- * (already). In pause it needs a candidate, and never runs a scheduled one. While nobody
- * holds the lock, a request goes on. */
+ * asked for: a leader that is not the leader (any more), a switchover to who is the
+ * leader (already). In pause it needs a candidate, and never runs a scheduled one. While
+ * nobody holds the lock, a request goes on. */
 static void read_request(const struct store_keys *keys, struct store_view *view)
 {
     const struct store_key *key = store_keys_find(keys, "failover");

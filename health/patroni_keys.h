@@ -16,8 +16,8 @@
 /* "/namespace/scope/", whatever slashes the two have: as client_path(). */
 void patroni_keys_prefix(struct text *prefix, const char *namespace, const char *scope);
 
-/* Fills a cleared view, all but is_live and revision. False when memory is out: then it is
- * cleared. */
+/* Fills a cleared view, all but is_live and revision. False when memory is out: then it
+ * is cleared. */
 bool patroni_keys_read(const struct store_keys *keys, struct store_view *view) MUST_CHECK;
 /* A copy into a cleared view; false when memory is out. */
 bool store_view_copy(struct store_view *to, const struct store_view *from) MUST_CHECK;
@@ -26,8 +26,8 @@ void store_view_clear(struct store_view *view);
 const struct store_member *store_view_member(const struct store_view *view,
                                              const char *name);
 
-/* What `scheduled_at` says, in ms of unix time; false when it is no time with a zone, which
- * Patroni throws away. */
+/* What `scheduled_at` says, in ms of unix time; false when it is no time with a zone,
+ * which Patroni throws away. */
 bool patroni_keys_time(const char *text, int64_t *ms) MUST_CHECK;
 
 #endif

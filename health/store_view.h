@@ -11,14 +11,14 @@ struct store_member {
     char name[NODE_NAME_MAX];
     char host[NODE_HOST_MAX]; /* of PostgreSQL: name or number; "" = not known */
     uint16_t port;
-    uint16_t rest_port;      /* of Patroni's REST API; 0 = not known */
-    enum node_role role;     /* NODE_UNKNOWN unless the server runs in one */
+    uint16_t rest_port;          /* of Patroni's REST API; 0 = not known */
+    enum node_role role;         /* NODE_UNKNOWN unless the server runs in one */
     char state[SAMPLE_WORD_MAX]; /* "running", "stopping", ... */
-    uint32_t timeline;       /* 0 = not known */
-    uint64_t location;       /* bytes of WAL written, or replayed; 0 = not known */
+    uint32_t timeline;           /* 0 = not known */
+    uint64_t location;           /* bytes of WAL written, or replayed; 0 = not known */
     bool is_noloadbalance, is_nofailover; /* tagged so */
-    bool is_streaming;       /* says that it receives from its primary (since 4.0) */
-    int64_t changed_at;      /* revision */
+    bool is_streaming;  /* says that it receives from its primary (since 4.0) */
+    int64_t changed_at; /* revision */
 };
 
 /* A switchover or manual failover that somebody has asked Patroni for, and that it is
@@ -41,9 +41,9 @@ struct store_view {
     int64_t leader_created_at;  /* revisions of its key; 0 = there is none */
     int64_t leader_changed_at;
     struct store_request request;
-    bool is_paused;         /* Patroni's automatic failover is off */
-    uint64_t loop_wait_ms;  /* Patroni's, 10 s when it does not say */
-    uint64_t ttl_ms;        /* 30 s when it does not say */
+    bool is_paused;                /* Patroni's automatic failover is off */
+    uint64_t loop_wait_ms;         /* Patroni's, 10 s when it does not say */
+    uint64_t ttl_ms;               /* 30 s when it does not say */
     char system_id[SYSTEM_ID_MAX]; /* of the PostgreSQL cluster, "" = not known */
     uint64_t leader_location;      /* bytes of WAL that the leader had; 0 = not known */
 

@@ -53,11 +53,13 @@ static bool add_doors(struct overview *overview, const struct list *doors)
             continue;
         listener->door = door;
         listener->settings = door->listener->settings;
-        cluster = listener->settings->to == NULL
-                      ? NULL
-                      : topology_cluster(overview->topology, listener->settings->to->name);
+        cluster =
+            listener->settings->to == NULL
+                ? NULL
+                : topology_cluster(overview->topology, listener->settings->to->name);
         listener->room = cluster == NULL ? 0 : cluster->n_nodes;
-        listener->servers = memory_zeroed((listener->room + 1) * sizeof *listener->servers);
+        listener->servers =
+            memory_zeroed((listener->room + 1) * sizeof *listener->servers);
         if (listener->servers == NULL)
             return false;
         overview->n_listeners++;

@@ -302,9 +302,9 @@ Test(lists, reads_stores_in_all_their_forms)
 Test(lists, says_which_store_is_wrong)
 {
     static const char *const wrong[] = {
-        "etcd1", "etcd1:", "etcd1:0", "etcd1:65536", "etcd1:2379/", ":2379", "a:1:2",
-        "ftp://a:1", "https://a", "https://a:1/x", "https://", "::1:2379", "a:1,,b:1",
-        "user@a:1", "/path"};
+        "etcd1",    "etcd1:",   "etcd1:0",   "etcd1:65536", "etcd1:2379/",
+        ":2379",    "a:1:2",    "ftp://a:1", "https://a",   "https://a:1/x",
+        "https://", "::1:2379", "a:1,,b:1",  "user@a:1",    "/path"};
 
     for (size_t i = 0; i < COUNT_OF(wrong); i++) {
         struct store_list stores = {0};

@@ -68,9 +68,9 @@ Test(rules, want_a_scope_with_etcd)
         {CLUSTER "etcd = e:2379\nscope = s\netcd_user = u\netcd_password = p\n" LISTENER,
          ""},
         {CLUSTER "etcd =\n" LISTENER, ""},
-        {CLUSTER "etcd = e:2379\n" LISTENER,
-         "t.ini:3: etcd needs the name that Patroni has for the cluster; expected scope = "
-         "name in [cluster main]\n"},
+        {CLUSTER "etcd = e:2379\n" LISTENER, "t.ini:3: etcd needs the name that Patroni "
+                                             "has for the cluster; expected scope = "
+                                             "name in [cluster main]\n"},
         {"[cluster main]\netcd =\n" LISTENER,
          "t.ini:2: [cluster main] has neither nodes nor etcd, where they are found; "
          "expected one of them\n"},
@@ -78,7 +78,8 @@ Test(rules, want_a_scope_with_etcd)
          "t.ini:5: etcd_password without a user; expected etcd_user = name in [cluster "
          "main]\n"},
         {CLUSTER "etcd = e:2379\nscope = s\netcd_key_file = k\n" LISTENER,
-         "t.ini:5: a certificate and its key belong together; expected etcd_cert_file and "
+         "t.ini:5: a certificate and its key belong together; expected etcd_cert_file "
+         "and "
          "etcd_key_file in [cluster main]\n"},
         {CLUSTER "etcd = e\nscope = s\n" LISTENER,
          "t.ini:3: etcd: entry 1 'e': expected host:port, http://host:port or "

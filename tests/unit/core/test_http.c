@@ -530,7 +530,8 @@ Test(http, a_stream_has_no_end_of_time)
     struct http_request *request;
 
     server.behaviour = FAKE_HANGS;
-    server.body = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n2\r\n{\"";
+    server.body =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n2\r\n{\"";
     request = open_stream(100);
     cr_assert_not_null(request);
     cr_expect_not(loop_until(loop, &got.has_come, 500), "%s", got.error);
@@ -542,7 +543,8 @@ Test(http, a_stream_has_no_end_of_time)
 Test(http, a_stream_ends_with_its_connection)
 {
     server.behaviour = FAKE_RAW;
-    server.body = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    server.body =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
     cr_assert_not_null(open_stream(1000));
     cr_assert(loop_until(loop, &got.has_come, 5000));
     cr_expect_eq(got.outcome, HTTP_ANSWERED);
@@ -571,7 +573,8 @@ Test(http, a_refused_stream_is_an_answer_as_a_whole)
 Test(http, a_piece_may_cancel_its_stream)
 {
     server.behaviour = FAKE_RAW;
-    server.body = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    server.body =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
     stream.request = open_stream(1000);
     cr_assert_not_null(stream.request);
     cr_expect_not(loop_until(loop, &got.has_come, 300), "it was cancelled");
@@ -603,8 +606,8 @@ Test(http, streams_notice_that_their_peer_has_vanished)
     cr_assert_geq(fd, 0);
     cr_assert_eq(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, &length), 0);
     cr_assert_eq(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, &length), 0);
-    cr_assert_eq(
-        getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, &length), 0);
+    cr_assert_eq(getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, &length),
+                 0);
     cr_expect(yes);
     cr_expect_leq(idle_s, 10);
     cr_expect_eq(user_timeout_ms, 10000);

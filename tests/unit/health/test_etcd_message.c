@@ -85,7 +85,12 @@ Test(etcd_message, reads_a_range)
 Test(etcd_message, refuses_ranges_that_make_no_sense)
 {
     static const char *const wrong[] = {
-        "", "[]", "null", "{}", "{\"header\":{}}", "{\"header\":{\"cluster_id\":\"1\"}}",
+        "",
+        "[]",
+        "null",
+        "{}",
+        "{\"header\":{}}",
+        "{\"header\":{\"cluster_id\":\"1\"}}",
         "{\"header\":{\"cluster_id\":\"1\",\"revision\":\"-9\"}}",
         "{\"header\":{\"cluster_id\":\"1\",\"revision\":\"99999999999999999999\"}}",
         "{\"header\":{\"cluster_id\":\"1\",\"revision\":\"9\"},\"kvs\":[1]}",
@@ -114,10 +119,12 @@ Test(etcd_message, tells_errors_apart)
         const char *words;
     } errors[] = {
         /* 3.4 */
-        {"{\"error\":\"etcdserver: invalid auth token\",\"message\":\"etcdserver: invalid "
+        {"{\"error\":\"etcdserver: invalid auth token\",\"message\":\"etcdserver: "
+         "invalid "
          "auth token\",\"code\":16}",
          ETCD_TOKEN, "etcdserver: invalid auth token"},
-        {"{\"error\":\"etcdserver: user name is empty\",\"message\":\"etcdserver: user name "
+        {"{\"error\":\"etcdserver: user name is empty\",\"message\":\"etcdserver: user "
+         "name "
          "is empty\",\"code\":3}",
          ETCD_TOKEN, "etcdserver: user name is empty"},
         {"{\"error\":\"etcdserver: authentication is not enabled\",\"message\":\"\","
@@ -149,23 +156,26 @@ Test(etcd_message, applies_what_a_watch_tells)
 {
     read_range(range);
     revision = said.revision;
-    read_watch("{\"result\":{\"header\":{\"cluster_id\":\"14841639068965178418\",\"revision\":"
-               "\"9\"},\"created\":true}}");
+    read_watch(
+        "{\"result\":{\"header\":{\"cluster_id\":\"14841639068965178418\",\"revision\":"
+        "\"9\"},\"created\":true}}");
     cr_expect_eq(said.meaning, ETCD_CREATED);
     cr_expect_not(said.has_changes);
-    read_watch("{\"result\":{\"header\":{\"cluster_id\":\"14841639068965178418\",\"revision\":"
-               "\"12\"},\"events\":[{\"kv\":{\"key\":\"L3NlcnZpY2UvbWFpbi9sZWFkZXI=\","
-               "\"create_revision\":\"11\",\"mod_revision\":\"11\",\"version\":\"1\","
-               "\"value\":\"cGcy\"}},{\"type\":\"DELETE\",\"kv\":{\"key\":"
-               "\"L3NlcnZpY2UvbWFpbi9mYWlsb3Zlcg==\",\"mod_revision\":\"10\"}}]}}");
+    read_watch(
+        "{\"result\":{\"header\":{\"cluster_id\":\"14841639068965178418\",\"revision\":"
+        "\"12\"},\"events\":[{\"kv\":{\"key\":\"L3NlcnZpY2UvbWFpbi9sZWFkZXI=\","
+        "\"create_revision\":\"11\",\"mod_revision\":\"11\",\"version\":\"1\","
+        "\"value\":\"cGcy\"}},{\"type\":\"DELETE\",\"kv\":{\"key\":"
+        "\"L3NlcnZpY2UvbWFpbi9mYWlsb3Zlcg==\",\"mod_revision\":\"10\"}}]}}");
     cr_expect_eq(said.meaning, ETCD_DONE);
     cr_expect(said.has_changes);
     cr_expect_str_eq(store_keys_find(&keys, "leader")->value, "pg2");
     cr_expect_eq(store_keys_find(&keys, "leader")->created_at, 11);
     cr_expect_null(store_keys_find(&keys, "failover"));
     cr_expect_eq(revision, 11, "the last change, not the header's");
-    read_watch("{\"result\":{\"header\":{\"cluster_id\":\"14841639068965178418\",\"revision\":"
-               "\"20\"}}}");
+    read_watch(
+        "{\"result\":{\"header\":{\"cluster_id\":\"14841639068965178418\",\"revision\":"
+        "\"20\"}}}");
     cr_expect_eq(said.meaning, ETCD_DONE, "a sign of life");
     cr_expect_not(said.has_changes);
     store_keys_clear(&keys);
@@ -173,11 +183,13 @@ Test(etcd_message, applies_what_a_watch_tells)
 
 Test(etcd_message, knows_the_ends_of_a_watch)
 {
-    read_watch("{\"result\":{\"header\":{\"cluster_id\":\"1\",\"revision\":\"20\"},\"watch_id\":"
-               "\"0\",\"canceled\":true,\"compact_revision\":\"15\"}}");
+    read_watch(
+        "{\"result\":{\"header\":{\"cluster_id\":\"1\",\"revision\":\"20\"},\"watch_id\":"
+        "\"0\",\"canceled\":true,\"compact_revision\":\"15\"}}");
     cr_expect_eq(said.meaning, ETCD_COMPACTED);
-    read_watch("{\"result\":{\"header\":{},\"watch_id\":\"-1\",\"created\":true,\"canceled\":"
-               "true,\"cancel_reason\":\"etcdserver: permission denied\"}}");
+    read_watch(
+        "{\"result\":{\"header\":{},\"watch_id\":\"-1\",\"created\":true,\"canceled\":"
+        "true,\"cancel_reason\":\"etcdserver: permission denied\"}}");
     cr_expect_eq(said.meaning, ETCD_TOKEN);
     read_watch("{\"result\":{\"canceled\":true}}");
     cr_expect_eq(said.meaning, ETCD_REFUSED);

@@ -34,10 +34,11 @@ static void open_all(void)
     resolver = resolver_new(loop);
     http = http_new(loop);
     text_init(&errors, 1000);
-    config = config_load_text("t.ini",
-                              "[cluster main]\netcd = 127.0.0.1:1\nscope = main\n"
-                              "[listener rw]\nbind = 127.0.0.1:15999\ncheck_uri = /sync\n",
-                              &errors);
+    config =
+        config_load_text("t.ini",
+                         "[cluster main]\netcd = 127.0.0.1:1\nscope = main\n"
+                         "[listener rw]\nbind = 127.0.0.1:15999\ncheck_uri = /sync\n",
+                         &errors);
     cr_assert_not_null(config, "%s", text_get(&errors));
     text_clear(&errors);
     cluster = make_cluster();

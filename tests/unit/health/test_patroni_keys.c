@@ -43,7 +43,8 @@ static void put_real_cluster(void)
     put("initialize", "7755338236113423219");
     put("config",
         "{\"ttl\":20,\"loop_wait\":1,\"retry_timeout\":5,\"maximum_lag_on_failover\":"
-        "16777216,\"postgresql\":{\"use_pg_rewind\":true,\"use_slots\":true,\"parameters\":"
+        "16777216,\"postgresql\":{\"use_pg_rewind\":true,\"use_slots\":true,"
+        "\"parameters\":"
         "{\"max_connections\":300}}}");
     put("leader", "pg1");
     put("status", "{\"optime\":83886528}");
@@ -169,12 +170,24 @@ Test(patroni_keys, the_value_says_what_is_asked_for)
 Test(patroni_keys, nothing_is_asked_for)
 {
     static const char *const values[] = {
-        "{}", "", "null", "[]", "[\"pg1\"]", "1", "\"pg1\"", ":",
-        "{\"leader\":\"\",\"member\":\"\"}", "{\"leader\":null}", "{\"leader\":1}",
+        "{}",
+        "",
+        "null",
+        "[]",
+        "[\"pg1\"]",
+        "1",
+        "\"pg1\"",
+        ":",
+        "{\"leader\":\"\",\"member\":\"\"}",
+        "{\"leader\":null}",
+        "{\"leader\":1}",
         /* Patroni refuses these */
-        "{\"leader\":\"pg2\"}", "{\"leader\":\"pg2\",\"member\":\"pg3\"}",
-        "{\"member\":\"pg1\"}", "{\"leader\":\"pg1\",\"member\":\"pg1\"}",
-        "{\"leader\":\"pg1\",\"member\":\"pg3\"}", "{\"leader\":\"pg1\",\"member\":\"pg4\"}",
+        "{\"leader\":\"pg2\"}",
+        "{\"leader\":\"pg2\",\"member\":\"pg3\"}",
+        "{\"member\":\"pg1\"}",
+        "{\"leader\":\"pg1\",\"member\":\"pg1\"}",
+        "{\"leader\":\"pg1\",\"member\":\"pg3\"}",
+        "{\"leader\":\"pg1\",\"member\":\"pg4\"}",
         "{\"scheduled_at\":\"2026-11-22T12:00:00+00:00\"}",
         "{\"leader\":\"pg1\",\"scheduled_at\":\"soon\"}",
         "{\"leader\":\"pg1\",\"scheduled_at\":\"2026-11-22T12:00:00\"}",
@@ -230,8 +243,9 @@ Test(patroni_keys, in_pause_a_candidate_is_needed)
 
 Test(patroni_keys, pause_is_what_patroni_takes_for_it)
 {
-    static const char *const on[] = {"true", "1", "\"on\"", "\"True\"", "\"yes\"", "\"1\""};
-    static const char *const off[] = {"false", "0",  "null", "2",    "\"off\"",
+    static const char *const on[] = {"true",     "1",       "\"on\"",
+                                     "\"True\"", "\"yes\"", "\"1\""};
+    static const char *const off[] = {"false", "0",  "null", "2",     "\"off\"",
                                       "\"\"",  "[]", "{}",   "\"x\"", "[1]"};
     char config[64];
 
@@ -266,10 +280,20 @@ Test(patroni_keys, times)
         {"2000-03-01T00:00:00+00", INT64_C(951868800000)},
     };
     static const char *const wrong[] = {
-        "", "now", "2026-11-22", "2026-11-22T12:00:00", "2026-13-22T12:00:00Z",
-        "2026-11-32T12:00:00Z", "2026-11-22T24:00:00Z", "2026-11-22T12:60:00Z",
-        "2026-11-22T12:00:00Zebra", "2026-11-22T12:00:00+", "2026-11-22T12:00:00+1",
-        "2026-11-22T12:00:00+01:", "26-11-22T12:00:00Z", "2026-11-22T12:00:00+01:99",
+        "",
+        "now",
+        "2026-11-22",
+        "2026-11-22T12:00:00",
+        "2026-13-22T12:00:00Z",
+        "2026-11-32T12:00:00Z",
+        "2026-11-22T24:00:00Z",
+        "2026-11-22T12:60:00Z",
+        "2026-11-22T12:00:00Zebra",
+        "2026-11-22T12:00:00+",
+        "2026-11-22T12:00:00+1",
+        "2026-11-22T12:00:00+01:",
+        "26-11-22T12:00:00Z",
+        "2026-11-22T12:00:00+01:99",
         "0001-01-01T00:00:00Z",
     };
 
@@ -289,7 +313,8 @@ Test(patroni_keys, times)
 
 Test(patroni_keys, a_scheduled_request_has_its_time)
 {
-    cr_expect(is_asked("{\"leader\":\"pg1\",\"scheduled_at\":\"2026-11-22T12:00:00+00:00\"}"));
+    cr_expect(
+        is_asked("{\"leader\":\"pg1\",\"scheduled_at\":\"2026-11-22T12:00:00+00:00\"}"));
     cr_expect_eq(view.request.due_ms, INT64_C(1795348800000));
 }
 
@@ -335,7 +360,8 @@ Test(patroni_keys, addresses_of_members)
         if (members[i].port != 0)
             cr_expect_eq(member->port, members[i].port, "%s", members[i].value);
     }
-    cr_expect_eq(read_member("{\"api_url\":\"https://h:8443/patroni\"}")->rest_port, 8443);
+    cr_expect_eq(read_member("{\"api_url\":\"https://h:8443/patroni\"}")->rest_port,
+                 8443);
     cr_expect_eq(read_member("{\"api_url\":\"nonsense\"}")->rest_port, 0);
 }
 
@@ -351,12 +377,16 @@ Test(patroni_keys, only_members_are_members)
 
 Test(patroni_keys, texts_are_cut_and_printable)
 {
-    put("leader", "a name that is much longer than any name of a node could ever be in here\n");
+    put("leader",
+        "a name that is much longer than any name of a node could ever be in here\n");
     put("members/\x01\xff", "{\"state\":\"\\u0001\\u00e9\"}");
     read();
     cr_expect_eq(strlen(view.leader), NODE_NAME_MAX - 1);
-    cr_expect_str_eq(view.members[0].name, "?" "?");
-    cr_expect_str_eq(view.members[0].state, "?" "?" "?");
+    cr_expect_str_eq(view.members[0].name, "?"
+                                           "?");
+    cr_expect_str_eq(view.members[0].state, "?"
+                                            "?"
+                                            "?");
 }
 
 Test(patroni_keys, survives_each_allocation_failure)
