@@ -99,7 +99,8 @@ static const char *describe(const struct cluster *cluster, size_t i,
     }
     if (shown->serves_any_role)
         return "up";
-    if (verdict->last.source == SOURCE_PATRONI && verdict->last.outcome != SAMPLE_OK)
+    if ((verdict->last.source == SOURCE_PATRONI || verdict->last.source == SOURCE_ETCD) &&
+        verdict->last.outcome != SAMPLE_OK)
         return verdict->last.state;
     if (cluster->candidates[i].is_rival)
         return "writable, beside another";
@@ -225,7 +226,7 @@ static void note_election(struct cluster *cluster, bool had_rivals)
 
 static bool is_promotion_near(const struct sample *sample)
 {
-    if (sample->source != SOURCE_PATRONI)
+    if (sample->source != SOURCE_PATRONI && sample->source != SOURCE_ETCD)
         return false;
     if (sample->holds_lock && sample->role != NODE_PRIMARY)
         return true;
@@ -707,8 +708,12 @@ static void collect_uris(struct cluster *cluster, const struct config *config)
 
 struct node *cluster_make_node(struct cluster *cluster, const struct node_config *config)
 {
-    return node_new(&cluster->tools, config, cluster->config, cluster->uris,
-                    cluster->n_uris, on_node_news, cluster);
+    struct node *node = node_new(&cluster->tools, config, cluster->config, cluster->uris,
+                                 cluster->n_uris, on_node_news, cluster);
+
+    if (node != NULL && cluster->etcd != NULL)
+        node->view = &cluster->view;
+    return node;
 }
 
 struct cluster *cluster_new(const struct node_tools *tools,

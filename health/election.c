@@ -232,7 +232,8 @@ static const struct candidate *find_holder(const struct candidate *candidates, s
     for (size_t i = 0; i < n; i++) {
         const struct sample *sample = &candidates[i].verdict->last;
 
-        if (sample->source == SOURCE_PATRONI && sample->holds_lock)
+        if (sample->holds_lock &&
+            (sample->source == SOURCE_PATRONI || sample->source == SOURCE_ETCD))
             return &candidates[i];
     }
     return NULL;

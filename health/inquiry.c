@@ -10,6 +10,8 @@ static void ask(struct inquiry *inquiry)
     struct question question = plan->question;
     uint64_t spent_ms = loop_now_ms(inquiry->loop) - inquiry->began_ms;
 
+    if (inquiry->asks_substitute && plan->substitute_ms != 0)
+        question.timeout_ms = plan->substitute_ms;
     question.address = plan->addresses[inquiry->at];
     address_set_port(&question.address,
                      inquiry->asks_substitute ? plan->substitute_port : plan->port);

@@ -17,6 +17,7 @@ struct inquiry_plan {
     size_t n_addresses; /* at least 1 */
     uint16_t port, substitute_port;
     struct question question; /* all but the address */
+    uint32_t substitute_ms;   /* the substitute's time, 0 = as much as the first has */
 };
 
 struct inquiry {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "health/patroni_keys.h"
 
 /* ---- results ---- */
 
@@ -20,6 +21,40 @@ static bool was_made(struct node *node, const struct sample *sample)
     return false;
 }
 
+static const struct store_member *find_member(const struct node *node)
+{
+    const struct store_view *view = node->view;
+    const struct store_member *member = store_view_member(view, node->config->name);
+
+    for (size_t i = 0; member == NULL && i < view->n_members; i++)
+        if (strcmp(view->members[i].host, node->config->host) == 0 &&
+            view->members[i].port == node->config->port)
+            member = &view->members[i];
+    return member;
+}
+
+/* Patroni has not answered. Where the server has, Patroni's keys say what it is; a server
+ * that only accepts connections says nothing by itself. */
+static void ask_keys(const struct node *node, struct sample *sample)
+{
+    bool is_live = node->view != NULL && node->view->is_live;
+    const struct store_member *member = is_live ? find_member(node) : NULL;
+    struct sample found;
+
+    if (node->settings.check != CHECK_PATRONI || sample->outcome != SAMPLE_OK)
+        return;
+    if (sample->source == SOURCE_POSTGRES && member != NULL) {
+        store_view_lock(node->view, member, sample);
+    } else if (sample->source == SOURCE_TCP && member != NULL) {
+        store_view_sample(node->view, member, &found);
+        found.duration_ms = sample->duration_ms;
+        *sample = found;
+    } else if (sample->source == SOURCE_TCP) {
+        sample->source = SOURCE_NOBODY;
+        sample->outcome = SAMPLE_WRONG;
+    }
+}
+
 static bool is_without_connection(const struct sample *sample)
 {
     return sample->outcome == SAMPLE_REFUSED || sample->outcome == SAMPLE_TIMEOUT;
@@ -32,6 +67,7 @@ static void on_result(void *arg, const struct sample *result)
     struct sample sample = *result;
 
     if (was_made(node, &sample)) {
+        ask_keys(node, &sample);
         sample.round = node->round;
         verdict_add(&node->verdict, &sample, &node->settings);
         node->checked_at_ms = loop_now_ms(node->loop);
@@ -156,6 +192,9 @@ static void on_addresses(void *arg, const struct address *addresses, size_t n,
 
 /* ---- making ---- */
 
+/* To be connected to, where that is all that is asked. */
+#define SUBSTITUTE_MS 500
+
 static void plan_check(struct node *node, const struct cluster_config *cluster)
 {
     bool is_rest = cluster->check == CHECK_PATRONI;
@@ -171,6 +210,8 @@ static void plan_check(struct node *node, const struct cluster_config *cluster)
                      .password = cluster->check_password,
                      .dbname = cluster->check_dbname},
     };
+    if (cluster->check_user[0] == '\0' && cluster->check_timeout > SUBSTITUTE_MS)
+        node->plan.substitute_ms = SUBSTITUTE_MS;
 }
 
 static bool make_probes(struct node *node, const struct node_tools *tools,
@@ -185,10 +226,12 @@ static bool make_probes(struct node *node, const struct node_tools *tools,
     switch (cluster->check) {
     case CHECK_PATRONI:
         inquiry->first = probe_rest_new(loop, tools->http, inquiry_on_sample, inquiry);
-        if (cluster->check_user[0] == '\0')
+        if (cluster->check_user[0] == '\0' && cluster->etcd.n == 0)
             break;
         inquiry->substitute =
-            probe_sql_new(loop, tools->sql_turn, inquiry_on_sample, inquiry);
+            cluster->check_user[0] == '\0'
+                ? probe_tcp_new(loop, inquiry_on_sample, inquiry)
+                : probe_sql_new(loop, tools->sql_turn, inquiry_on_sample, inquiry);
         if (inquiry->substitute == NULL)
             return false;
         break;

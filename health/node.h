@@ -11,6 +11,7 @@
 #include "core/resolver.h"
 #include "health/inquiry.h"
 #include "health/monitor.h"
+#include "health/store_view.h"
 #include "health/verdict.h"
 
 /* One path of the cluster's check_uris, asked on this node. */
@@ -29,6 +30,7 @@ struct node {
     const struct node_config *config;
     struct node_load *load;
     struct verdict_settings settings;
+    const struct store_view *view; /* of Patroni's keys; NULL: they are not watched */
     struct loop *loop;
 
     struct resolver_watch *watch;

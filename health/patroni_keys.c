@@ -1,6 +1,7 @@
 #include "health/patroni_keys.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -339,6 +340,7 @@ static void read_member_value(const json_t *json, struct store_member *member)
         member->role = patroni_role(word);
     word[0] = '\0';
     patroni_json_text(json, "replication_state", word, sizeof word);
+    member->says_streaming = word[0] != '\0';
     member->is_streaming = strcmp(word, "streaming") == 0;
     member->timeline = timeline <= UINT32_MAX ? (uint32_t)timeline : 0;
     member->location = patroni_json_count(json, "xlog_location");
@@ -511,4 +513,56 @@ const struct store_member *store_view_member(const struct store_view *view,
         if (strcmp(view->members[i].name, name) == 0)
             return &view->members[i];
     return NULL;
+}
+
+/* ---- a member as a sample ---- */
+
+void store_view_lock(const struct store_view *view, const struct store_member *member,
+                     struct sample *sample)
+{
+    sample->knows_lock = true;
+    sample->holds_lock = strcmp(view->leader, member->name) == 0;
+    sample->is_unlocked = view->leader[0] == '\0';
+    sample->is_paused = view->is_paused;
+    sample->is_noloadbalance = member->is_noloadbalance;
+}
+
+/* Up to 3.x a key does not say whether its member streams: one that does is on the
+ * leader's timeline. */
+static bool is_streaming(const struct store_view *view, const struct store_member *member)
+{
+    const struct store_member *leader = store_view_member(view, view->leader);
+
+    if (member->says_streaming)
+        return member->is_streaming;
+    return member->timeline != 0 &&
+           (leader == NULL || leader->timeline == member->timeline);
+}
+
+void store_view_sample(const struct store_view *view, const struct store_member *member,
+                       struct sample *sample)
+{
+    bool is_known = member->role != NODE_UNKNOWN &&
+                    (member->role != NODE_PRIMARY || member->timeline != 0);
+    bool is_primary = member->role == NODE_PRIMARY;
+
+    *sample = (struct sample){.source = SOURCE_ETCD,
+                              .outcome = is_known ? SAMPLE_OK : SAMPLE_WRONG,
+                              .role = member->role,
+                              .timeline = member->timeline,
+                              .location = is_primary ? member->location : 0,
+                              .received = is_primary ? 0 : member->location,
+                              .replayed = is_primary ? 0 : member->location,
+                              .is_streaming = is_streaming(view, member)};
+    store_view_lock(view, member, sample);
+    memcpy(sample->state, member->state, sizeof sample->state);
+    memcpy(sample->name, member->name, sizeof sample->name);
+    memcpy(sample->system_id, view->system_id, sizeof sample->system_id);
+    sample_copy_text(sample->role_word, sizeof sample->role_word,
+                     node_role_name(member->role));
+    snprintf(sample->said, sizeof sample->said, "etcd: %s %s timeline %u%s%s%s",
+             member->state, sample->role_word, member->timeline,
+             sample->holds_lock ? ", holds the lock" : "",
+             sample->is_noloadbalance ? ", noloadbalance" : "",
+             sample->is_paused ? ", paused" : "");
 }

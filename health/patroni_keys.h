@@ -26,6 +26,15 @@ void store_view_clear(struct store_view *view);
 const struct store_member *store_view_member(const struct store_view *view,
                                              const char *name);
 
+/* What the keys say of a member, all of `sample` but round, duration_ms and http_status:
+ * source is SOURCE_ETCD. A key may be as old as its lease, so it must be known from
+ * elsewhere that the server is there. */
+void store_view_sample(const struct store_view *view, const struct store_member *member,
+                       struct sample *sample);
+/* Only who holds the lock, into a sample that somebody else has made. */
+void store_view_lock(const struct store_view *view, const struct store_member *member,
+                     struct sample *sample);
+
 /* What `scheduled_at` says, in ms of unix time; false when it is no time with a zone,
  * which Patroni throws away. */
 bool patroni_keys_time(const char *text, int64_t *ms) MUST_CHECK;

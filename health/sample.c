@@ -20,6 +20,8 @@ const char *sample_source_name(enum sample_source source)
         return "postgres";
     case SOURCE_TCP:
         return "tcp";
+    case SOURCE_ETCD:
+        return "etcd";
     }
     UNREACHABLE();
 }

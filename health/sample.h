@@ -18,7 +18,8 @@ enum sample_source {
     SOURCE_NOBODY, /* nobody has answered, or nobody who makes sense */
     SOURCE_PATRONI,
     SOURCE_POSTGRES,
-    SOURCE_TCP
+    SOURCE_TCP,
+    SOURCE_ETCD /* Patroni's keys, of a node that accepts connections */
 };
 
 enum sample_outcome {
@@ -40,6 +41,7 @@ struct sample {
     char state[SAMPLE_WORD_MAX];     /* Patroni's words for the server: "running", ... */
     char role_word[SAMPLE_WORD_MAX]; /* ... and for its role: "master", "replica", ... */
     bool holds_lock;
+    bool knows_lock;       /* holds_lock and is_unlocked are from Patroni's keys */
     bool is_streaming;     /* a replica that receives from its primary right now */
     bool is_noloadbalance; /* tagged so */
     bool is_paused;        /* Patroni's automatic failover is off */

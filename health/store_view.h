@@ -17,8 +17,9 @@ struct store_member {
     uint32_t timeline;           /* 0 = not known */
     uint64_t location;           /* bytes of WAL written, or replayed; 0 = not known */
     bool is_noloadbalance, is_nofailover; /* tagged so */
-    bool is_streaming;  /* says that it receives from its primary (since 4.0) */
-    int64_t changed_at; /* revision */
+    bool says_streaming; /* it tells of its replication at all (since 4.0) */
+    bool is_streaming;   /* it receives from its primary */
+    int64_t changed_at;  /* revision */
 };
 
 /* A switchover or manual failover that somebody has asked Patroni for, and that it is

@@ -78,11 +78,27 @@ static struct meaning of_patroni(const struct verdict *before,
     return (struct meaning){.role = NODE_UNKNOWN};
 }
 
-/* PostgreSQL, asked because Patroni does not answer: confirms, but names no primary. */
+/* Patroni's keys, read because it does not answer itself: its word, too. */
+static struct meaning of_keys(const struct verdict *before, const struct sample *sample)
+{
+    struct meaning meaning = of_patroni(before, sample);
+
+    if (meaning.role == NODE_REPLICA)
+        meaning.is_ok = sample->is_streaming;
+    return meaning;
+}
+
+/* PostgreSQL, asked because Patroni does not answer: confirms, but names no primary. Who
+ * holds the lock may be known from Patroni's keys. */
 static struct meaning of_substitute(const struct verdict *before,
                                     const struct sample *sample)
 {
-    if (sample->role == NODE_PRIMARY && before->claim != CLAIM_NONE)
+    bool is_of_other = sample->knows_lock && !sample->holds_lock && !sample->is_unlocked;
+
+    if (sample->role == NODE_PRIMARY && sample->knows_lock && sample->holds_lock &&
+        sample->timeline != 0)
+        return (struct meaning){.is_ok = true, .role = NODE_PRIMARY, .claim = CLAIM_FULL};
+    if (sample->role == NODE_PRIMARY && before->claim != CLAIM_NONE && !is_of_other)
         return (struct meaning){
             .is_ok = true, .role = NODE_PRIMARY, .claim = CLAIM_STAYS};
     if (sample->role == NODE_PRIMARY)
@@ -98,6 +114,8 @@ static struct meaning meaning_of(const struct verdict *before,
     switch (sample->source) {
     case SOURCE_PATRONI:
         return of_patroni(before, sample);
+    case SOURCE_ETCD:
+        return of_keys(before, sample);
     case SOURCE_POSTGRES:
         if (!is_ok)
             break;
@@ -124,7 +142,7 @@ static void keep_facts(struct verdict *verdict, const struct sample *sample)
         return;
     if (sample->timeline != 0)
         verdict->timeline = sample->timeline;
-    if (sample->source == SOURCE_PATRONI)
+    if (sample->source == SOURCE_PATRONI || sample->knows_lock)
         verdict->is_noloadbalance = sample->is_noloadbalance;
     if (sample->system_id[0] != '\0')
         memcpy(verdict->system_id, sample->system_id, sizeof verdict->system_id);

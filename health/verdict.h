@@ -10,6 +10,8 @@
  *   claim    from                                                worth
  *   FULL     Patroni: 200, running, writable                     may become the primary
  *            (check = postgres: a writable node)
+ *            Patroni does not answer, but its keys: holds the
+ *            lock, running, writable; and the server is there
  *   STAYS    had a claim, and now:                               may stay the primary,
  *            - does not answer, until `fall` such checks         while nobody else
  *            - does not answer, but PostgreSQL is writable       claims in full

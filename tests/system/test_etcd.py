@@ -156,6 +156,75 @@ def test_nodes_that_are_found_stay_without_etcd(cluster, start_router):
     cluster.pause(False)
 
 
+@pytest.fixture
+def etcd_alone(cluster, router):
+    """A router that Patroni's REST API does not answer: all that is known is from etcd."""
+    def start(**settings):
+        nodes = ", ".join(f"{node.name}={node.address}:{node.port}:1" for node in cluster.nodes)
+        r = router(nodes=nodes, cluster={**cluster.etcd_settings(), "check_interval": "300ms", **settings})
+        r.log.wait("primary changed", **{"is": cluster.leader().name})
+        return r
+
+    return start
+
+
+def test_etcd_alone_suffices(cluster, etcd_alone):
+    r = etcd_alone()
+    leader = cluster.leader()
+    with r.connect("rw") as connection:
+        assert connection.execute("select pg_is_in_recovery()").fetchone()[0] is False
+    with r.connect("ro") as connection:
+        assert connection.execute("select pg_is_in_recovery()").fetchone()[0] is True
+    mark = r.log.mark()
+    new = cluster.switchover()
+    r.log.wait("primary changed", seconds=20, since=mark, **{"is": new.name})
+    r.log.wait("hold ended", seconds=20, since=mark, outcome="changed")
+    with r.connect("rw") as connection:
+        assert connection.execute("select pg_is_in_recovery()").fetchone()[0] is False
+    cluster.wait_for_roles()
+    r.log.wait("node changed", seconds=20, since=mark, node=leader.name, **{"is": "replica"})
+
+
+def test_etcd_alone_and_a_primary_that_is_lost(cluster, etcd_alone):
+    r = etcd_alone()
+    leader = cluster.leader()
+    mark = r.log.mark()
+    leader.kill()
+    r.log.wait("node changed", seconds=20, since=mark, node=leader.name, **{"is": "down"})
+    r.log.wait("hold began", since=mark)
+    cluster.expire_leader()
+    new = cluster.wait_for_leader(other_than=leader)
+    r.log.wait("primary changed", seconds=20, since=mark, **{"is": new.name})
+    with r.connect("rw") as connection:
+        assert connection.execute("select pg_is_in_recovery()").fetchone()[0] is False
+
+
+def test_etcd_alone_and_noloadbalance(cluster, etcd_alone):
+    r = etcd_alone()
+    replica = cluster.replicas()[0]
+    mark = r.log.mark()
+    replica.set_tags(noloadbalance=True)
+    try:
+        r.log.wait("node changed", seconds=20, since=mark, node=replica.name,
+                   **{"is": "replica, noloadbalance"})
+    finally:
+        replica.set_tags()
+
+
+def test_neither_etcd_nor_rest(cluster, etcd_alone):
+    r = etcd_alone()
+    cluster.pause()  # else Patroni stops the primary
+    mark = r.log.mark()
+    cluster.stop_etcd()
+    r.log.wait("etcd lost", since=mark)
+    leader = cluster.leader()
+    r.log.wait("node changed", seconds=20, since=mark, node=leader.name, **{"is": "down"})
+    cluster.start_etcd()
+    r.log.wait("node changed", seconds=30, since=mark, node=leader.name, **{"is": "primary"})
+    cluster.wait_for_roles()
+    cluster.pause(False)
+
+
 def test_tls_settings(cluster, router, tmp_path):
     good = cluster.etcd_settings()
     stranger = Authority(str(tmp_path)).certificate

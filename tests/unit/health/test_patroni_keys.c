@@ -389,6 +389,80 @@ Test(patroni_keys, texts_are_cut_and_printable)
                                             "?");
 }
 
+/* ---- samples ---- */
+
+static struct sample sample_of(const char *name)
+{
+    struct sample sample;
+
+    cr_assert_not_null(store_view_member(&view, name));
+    store_view_sample(&view, store_view_member(&view, name), &sample);
+    return sample;
+}
+
+Test(patroni_keys, a_member_as_a_sample)
+{
+    struct sample sample;
+
+    put_real_cluster();
+    read();
+    sample = sample_of("pg1");
+    cr_expect_eq(sample.source, SOURCE_ETCD);
+    cr_expect_eq(sample.outcome, SAMPLE_OK);
+    cr_expect_eq(sample.role, NODE_PRIMARY);
+    cr_expect(sample.holds_lock && sample.knows_lock && !sample.is_unlocked);
+    cr_expect_eq(sample.timeline, 1);
+    cr_expect_eq(sample.location, 83886528);
+    cr_expect_str_eq(sample.system_id, "7755338236113423219");
+    cr_expect_str_eq(sample.said, "etcd: running primary timeline 1, holds the lock");
+    sample = sample_of("pg2");
+    cr_expect_eq(sample.outcome, SAMPLE_OK);
+    cr_expect_eq(sample.role, NODE_REPLICA);
+    cr_expect_not(sample.holds_lock);
+    cr_expect(sample.is_streaming, "it is on the leader's timeline");
+    cr_expect_eq(sample.replayed, 83886400);
+    cr_expect_eq(sample.location, 0);
+    sample = sample_of("pg3");
+    cr_expect_eq(sample.outcome, SAMPLE_WRONG);
+    cr_expect(sample.is_noloadbalance);
+    cr_expect_str_eq(sample.state, "starting");
+}
+
+Test(patroni_keys, who_streams)
+{
+    static const struct {
+        const char *value;
+        bool is_streaming;
+    } members[] = {
+        {"{\"state\":\"running\",\"role\":\"replica\",\"timeline\":7}", true},
+        {"{\"state\":\"running\",\"role\":\"replica\",\"timeline\":6}", false},
+        {"{\"state\":\"running\",\"role\":\"replica\"}", false},
+        {"{\"state\":\"running\",\"role\":\"replica\",\"timeline\":7,"
+         "\"replication_state\":\"streaming\"}",
+         true},
+        {"{\"state\":\"running\",\"role\":\"replica\",\"timeline\":7,"
+         "\"replication_state\":\"in archive recovery\"}",
+         false},
+    };
+
+    put("leader", "pg1");
+    put("members/pg1", "{\"state\":\"running\",\"role\":\"primary\",\"timeline\":7}");
+    for (size_t i = 0; i < COUNT_OF(members); i++) {
+        put("members/pg2", members[i].value);
+        read();
+        cr_expect_eq(sample_of("pg2").is_streaming, members[i].is_streaming, "%s",
+                     members[i].value);
+    }
+}
+
+Test(patroni_keys, a_primary_without_a_timeline_claims_nothing)
+{
+    put("leader", "pg1");
+    put("members/pg1", "{\"state\":\"running\",\"role\":\"master\"}");
+    read();
+    cr_expect_eq(sample_of("pg1").outcome, SAMPLE_WRONG);
+}
+
 Test(patroni_keys, survives_each_allocation_failure)
 {
     put_real_cluster();

@@ -73,6 +73,28 @@ static struct sample sample_for(char letter)
         return sample_of_sql(NODE_REPLICA, 5, true);
     case 'c': /* in recovery, not streaming */
         return sample_of_sql(NODE_REPLICA, 5, false);
+    case 'H': /* Patroni's keys, in its place: holds the lock, and runs */
+    case 'h': /* another one holds it */
+    case 'n': /* nobody does */
+    case 'N': /* nobody does, in pause */
+    case 'a': /* PostgreSQL itself, writable, and the keys name it */
+    case 'b': /* ... name another one */
+        sample = letter == 'a' || letter == 'b' ? sample_of_sql(NODE_PRIMARY, 5, false)
+                                                : sample_of_patroni(0, NODE_PRIMARY, 5);
+        if (sample.source == SOURCE_PATRONI)
+            sample.source = SOURCE_ETCD;
+        sample.knows_lock = true;
+        sample.holds_lock = letter == 'H' || letter == 'a';
+        sample.is_unlocked = letter == 'n' || letter == 'N';
+        sample.is_paused = letter == 'N';
+        return sample;
+    case 'E': /* a replica by its key, streaming */
+    case 'e': /* ... not streaming */
+        sample = sample_of_replica(5);
+        sample.source = SOURCE_ETCD;
+        sample.knows_lock = true;
+        sample.is_streaming = letter == 'E';
+        return sample;
     case 'T':
         return (struct sample){.source = SOURCE_TCP, .outcome = SAMPLE_OK};
     default:
@@ -212,6 +234,32 @@ Test(verdict, rows_with_postgresql_in_place_of_a_silent_patroni)
         {"C", true, NODE_REPLICA, CLAIM_NONE, false},
         {"c", false, NODE_UNKNOWN, CLAIM_NONE, false},
         {"PC", true, NODE_REPLICA, CLAIM_NONE, false},
+    };
+
+    check_rows(&by_patroni, rows, COUNT_OF(rows));
+}
+
+Test(verdict, rows_with_patronis_keys_in_its_place)
+{
+    static const struct row rows[] = {
+        {"H", true, NODE_PRIMARY, CLAIM_FULL, false},
+        {"PH", true, NODE_PRIMARY, CLAIM_FULL, false},
+        {"HP", true, NODE_PRIMARY, CLAIM_FULL, false},
+        {"H-", true, NODE_PRIMARY, CLAIM_STAYS, false},
+        {"H--", false, NODE_UNKNOWN, CLAIM_NONE, false},
+        {"Hh", true, NODE_UNKNOWN, CLAIM_NONE, true},
+        {"Hn", true, NODE_UNKNOWN, CLAIM_NONE, true},
+        {"n", true, NODE_UNKNOWN, CLAIM_NONE, true},
+        /* in pause a missing lock says nothing */
+        {"HN", true, NODE_PRIMARY, CLAIM_STAYS, false},
+        {"N", true, NODE_UNKNOWN, CLAIM_NONE, true},
+        /* PostgreSQL itself beside them */
+        {"a", true, NODE_PRIMARY, CLAIM_FULL, false},
+        {"Pb", true, NODE_UNKNOWN, CLAIM_NONE, true},
+        {"E", true, NODE_REPLICA, CLAIM_NONE, false},
+        {"e", false, NODE_UNKNOWN, CLAIM_NONE, false},
+        {"Re", true, NODE_REPLICA, CLAIM_NONE, false},
+        {"Ree", false, NODE_UNKNOWN, CLAIM_NONE, false},
     };
 
     check_rows(&by_patroni, rows, COUNT_OF(rows));
