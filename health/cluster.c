@@ -635,6 +635,7 @@ static bool follow_members(struct cluster *cluster)
     election_run(&cluster->election, cluster->candidates, cluster->n_nodes,
                  cluster->config->check);
     note_election(cluster, had_rivals);
+    see_primary(cluster);
     cluster->on_change(cluster->arg);
     return true;
 }

@@ -18,6 +18,8 @@
 #define GOOD_WATCH_MS 5000
 /* What another endpoint knows must have come through the stream after that time. */
 #define GRACE_MS 1000
+/* Between two looks at another endpoint. */
+#define INTERVAL_MOST_MS 60000
 #define HOST_SHOWN_MAX 255
 
 enum etcd_state {
@@ -359,8 +361,10 @@ static void ask_login(struct etcd_line *line)
     struct etcd *etcd = line->etcd;
     struct text body;
 
-    if (line == &etcd->main)
+    if (line == &etcd->main) {
         etcd->state = ETCD_LOGGING_IN;
+        disarm(etcd, &etcd->patience);
+    }
     etcd->token[0] = '\0';
     text_init(&body, 1 << 16);
     etcd_ask_login(&body, etcd->config->etcd_user, etcd->config->etcd_password);
@@ -699,20 +703,45 @@ static bool needs_tls(const struct cluster_config *config)
     return false;
 }
 
-static void make_tls(struct etcd *etcd)
+static struct tls_context *make_context(const struct cluster_config *config,
+                                        struct text *why)
 {
-    const struct cluster_config *config = etcd->config;
     const struct tls_settings settings = {.role = TLS_CLIENT,
                                           .verify = TLS_VERIFY_FULL,
                                           .cert_file = config->etcd_cert_file,
                                           .key_file = config->etcd_key_file,
                                           .ca_file = config->etcd_ca_file};
+
+    return tls_context_new(&settings, why);
+}
+
+bool etcd_check(const struct cluster_config *config, struct text *errors)
+{
+    struct tls_context *context;
+    struct text why;
+    bool is_fine;
+
+    if (config->etcd.n == 0 || !needs_tls(config))
+        return true;
+    text_init(&why, 1024);
+    context = make_context(config, &why);
+    is_fine = context != NULL;
+    if (!is_fine)
+        text_addf(errors, "[cluster %s] etcd: %s\n", config->name, text_get(&why));
+    tls_context_release(context);
+    text_clear(&why);
+    return is_fine;
+}
+
+static void make_tls(struct etcd *etcd)
+{
+    const struct cluster_config *config = etcd->config;
     struct text why;
 
     if (!needs_tls(config))
         return;
     text_init(&why, 1024);
-    etcd->tls = tls_context_new(&settings, &why);
+    etcd->tls = make_context(config, &why);
     etcd->is_useless = etcd->tls == NULL;
     if (etcd->is_useless)
         LOG(ERROR, "etcd not watched", TEXT("cluster", config->name),
@@ -793,6 +822,7 @@ void etcd_start(struct etcd *etcd)
 
 void etcd_set_interval(struct etcd *etcd, uint64_t interval_ms)
 {
+    interval_ms = interval_ms < INTERVAL_MOST_MS ? interval_ms : INTERVAL_MOST_MS;
     if (interval_ms == etcd->interval_ms)
         return;
     etcd->interval_ms = interval_ms;

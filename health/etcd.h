@@ -42,7 +42,11 @@ struct etcd *etcd_new(const struct etcd_tools *tools, const struct cluster_confi
 void etcd_free(struct etcd *etcd); /* NULL is fine; not from within on_change */
 void etcd_start(struct etcd *etcd);
 
-/* How often another endpoint is looked at; 10 s until it is said. */
+/* Whether the files of certificates can be read, which may block; a line in `errors`
+ * where not. */
+bool etcd_check(const struct cluster_config *config, struct text *errors) MUST_CHECK;
+
+/* How often another endpoint is looked at: 10 s until it is said, a minute at most. */
 void etcd_set_interval(struct etcd *etcd, uint64_t interval_ms);
 
 /* Valid until the next change. They stay as they were last seen while etcd is lost. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "health/etcd.h"
 #include "pool/security.h"
 #include "router/container.h"
 #include "router/control.h"
@@ -76,6 +77,8 @@ static bool check_security(const struct config *config, struct text *errors)
         registry != NULL ? security_new(registry, config, NULL, errors) : NULL;
     bool is_fine = security != NULL;
 
+    for (size_t i = 0; i < config->n_clusters; i++)
+        is_fine = etcd_check(&config->clusters[i], errors) && is_fine;
     security_release(security);
     tls_registry_free(registry);
     return is_fine;

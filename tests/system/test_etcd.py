@@ -1,5 +1,6 @@
 """Patroni's keys in etcd: what is seen there, and what becomes of it when etcd is in trouble."""
 
+import subprocess
 import time
 
 import pytest
@@ -242,6 +243,18 @@ def test_tls_settings(cluster, router, tmp_path):
         mark = r.log.mark()
         r.reload()
         watched(r, mark)
+
+
+def test_files_that_cannot_be_read(watch, tmp_path, program):
+    with FakeEtcd() as etcd:
+        r = watch(etcd.endpoint, etcd_ca_file=tmp_path / "nowhere.crt")
+        assert "nowhere.crt" in r.log.wait("etcd not watched")["why"]
+        r.log.wait("primary changed", **{"is": "n1"})
+        checked = subprocess.run([program, "-t", f"{r.folder}/pgrouter.ini"], check=False,
+                                 capture_output=True, text=True)
+        assert checked.returncode == 1
+        assert checked.stderr.startswith("[cluster main] etcd: CA file"), checked.stderr
+        assert not etcd.asked
 
 
 def test_a_ca_file_makes_it_https(cluster, router):
