@@ -1,6 +1,7 @@
 """Patroni's keys in etcd: what is seen there, and what becomes of it when etcd is in trouble."""
 
 import subprocess
+import threading
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from cluster.certificates import Authority
 from harness.etcd import Etcd
 from harness.fake_etcd import FakeEtcd
 from harness.fake_patroni import FakePatroni
+from harness.pools import join
 from harness.ports import free_port
 
 BASE = "/service/main/"
@@ -608,3 +610,41 @@ class Gate:
 
     def __exit__(self, *_):
         self._listener.close()
+
+
+# What it is for
+
+
+def test_writers_of_a_pool_notice_a_switchover_by_a_wait_alone(cluster, pool):
+    r = pool(main={"pool_mode": "transaction"}, check=cluster.etcd_settings())
+    watched(r)
+    with join(r) as connection:
+        connection.execute("drop table if exists noticed")
+        connection.execute("create table noticed (writer int, number int)")
+    errors, acknowledged, is_over = [], [], threading.Event()
+
+    def write(writer):
+        number = 0
+        try:
+            with join(r) as connection:
+                while not is_over.is_set():
+                    connection.execute("insert into noticed values (%s, %s)", (writer, number))
+                    acknowledged.append((writer, number))
+                    number += 1
+                    time.sleep(0.005)
+        except Exception as error:  # whatever the driver raises
+            errors.append(repr(error))
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    cluster.switchover()
+    cluster.wait_for_roles()
+    time.sleep(1)
+    is_over.set()
+    for thread in threads:
+        thread.join(30)
+    assert not errors
+    rows = cluster.leader().sql("select string_agg(writer || ':' || number, ',') from noticed", "app")
+    assert sorted(rows.split(",")) == sorted(f"{writer}:{number}" for writer, number in acknowledged)
