@@ -37,30 +37,31 @@ static void read(void)
     cr_assert(patroni_keys_read(&keys, &view));
 }
 
-/* What Patroni 3.0.2 had written for a cluster of three, the members' addresses apart. */
+/* What Patroni 3.0.2 had written for a cluster of three; the third was starting anew.
+ * Most of its parameters are left out. */
 static void put_real_cluster(void)
 {
-    put("initialize", "7755338236113423219");
+    put("initialize", "7711062157792796378");
     put("config",
         "{\"ttl\":20,\"loop_wait\":1,\"retry_timeout\":5,\"maximum_lag_on_failover\":"
         "16777216,\"postgresql\":{\"use_pg_rewind\":true,\"use_slots\":true,"
         "\"parameters\":"
         "{\"max_connections\":300}}}");
     put("leader", "pg1");
-    put("status", "{\"optime\":83886528}");
+    put("status", "{\"optime\":88286808}");
     put("history", "[]");
     put("members/pg2",
-        "{\"conn_url\":\"postgres://198.18.0.2:5432/postgres\",\"api_url\":"
-        "\"http://198.18.0.2:8008/patroni\",\"state\":\"running\",\"role\":\"replica\","
-        "\"version\":\"3.0.2\",\"xlog_location\":83886400,\"timeline\":1}");
+        "{\"conn_url\":\"postgres://198.18.99.2:5432/postgres\",\"api_url\":"
+        "\"http://198.18.99.2:8008/patroni\",\"state\":\"running\",\"role\":\"replica\","
+        "\"version\":\"3.0.2\",\"xlog_location\":88286808,\"timeline\":1}");
     put("members/pg1",
-        "{\"conn_url\":\"postgres://198.18.0.1:5432/postgres\",\"api_url\":"
-        "\"http://198.18.0.1:8008/patroni\",\"state\":\"running\",\"role\":\"master\","
-        "\"version\":\"3.0.2\",\"xlog_location\":83886528,\"timeline\":1}");
+        "{\"conn_url\":\"postgres://198.18.99.1:5432/postgres\",\"api_url\":"
+        "\"http://198.18.99.1:8008/patroni\",\"state\":\"running\",\"role\":\"master\","
+        "\"version\":\"3.0.2\",\"xlog_location\":88286808,\"timeline\":1}");
     put("members/pg3",
-        "{\"conn_url\":\"postgres://198.18.0.3:5432/postgres\",\"api_url\":"
-        "\"http://198.18.0.3:8008/patroni\",\"state\":\"starting\",\"role\":\"replica\","
-        "\"version\":\"3.0.2\",\"tags\":{\"noloadbalance\":true,\"nofailover\":false}}");
+        "{\"conn_url\":\"postgres://198.18.99.3:5432/postgres\",\"api_url\":"
+        "\"http://198.18.99.3:8008/patroni\",\"state\":\"starting\",\"role\":\"replica\","
+        "\"version\":\"3.0.2\",\"tags\":{\"noloadbalance\":true}}");
 }
 
 Test(patroni_keys, where_they_are)
@@ -93,8 +94,8 @@ Test(patroni_keys, reads_a_real_cluster)
     cr_expect_str_eq(view.leader, "pg1");
     cr_expect_eq(view.leader_created_at, 3);
     cr_expect_eq(view.leader_changed_at, 13);
-    cr_expect_str_eq(view.system_id, "7755338236113423219");
-    cr_expect_eq(view.leader_location, 83886528);
+    cr_expect_str_eq(view.system_id, "7711062157792796378");
+    cr_expect_eq(view.leader_location, 88286808);
     cr_expect_eq(view.loop_wait_ms, 1000);
     cr_expect_eq(view.ttl_ms, 20000);
     cr_expect_not(view.is_paused);
@@ -102,13 +103,13 @@ Test(patroni_keys, reads_a_real_cluster)
     cr_assert_eq(view.n_members, 3);
     member = &view.members[0];
     cr_expect_str_eq(member->name, "pg1");
-    cr_expect_str_eq(member->host, "198.18.0.1");
+    cr_expect_str_eq(member->host, "198.18.99.1");
     cr_expect_eq(member->port, 5432);
     cr_expect_eq(member->rest_port, 8008);
     cr_expect_eq(member->role, NODE_PRIMARY);
     cr_expect_str_eq(member->state, "running");
     cr_expect_eq(member->timeline, 1);
-    cr_expect_eq(member->location, 83886528);
+    cr_expect_eq(member->location, 88286808);
     cr_expect_not(member->is_noloadbalance);
     cr_expect_eq(view.members[1].role, NODE_REPLICA);
     member = store_view_member(&view, "pg3");
@@ -412,15 +413,15 @@ Test(patroni_keys, a_member_as_a_sample)
     cr_expect_eq(sample.role, NODE_PRIMARY);
     cr_expect(sample.holds_lock && sample.knows_lock && !sample.is_unlocked);
     cr_expect_eq(sample.timeline, 1);
-    cr_expect_eq(sample.location, 83886528);
-    cr_expect_str_eq(sample.system_id, "7755338236113423219");
+    cr_expect_eq(sample.location, 88286808);
+    cr_expect_str_eq(sample.system_id, "7711062157792796378");
     cr_expect_str_eq(sample.said, "etcd: running primary timeline 1, holds the lock");
     sample = sample_of("pg2");
     cr_expect_eq(sample.outcome, SAMPLE_OK);
     cr_expect_eq(sample.role, NODE_REPLICA);
     cr_expect_not(sample.holds_lock);
     cr_expect(sample.is_streaming, "it is on the leader's timeline");
-    cr_expect_eq(sample.replayed, 83886400);
+    cr_expect_eq(sample.replayed, 88286808);
     cr_expect_eq(sample.location, 0);
     sample = sample_of("pg3");
     cr_expect_eq(sample.outcome, SAMPLE_WRONG);
