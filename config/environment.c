@@ -9,6 +9,8 @@
  *   HAPROXY_TIMEOUT_SERVER   30m
  *   HAPROXY_CHECK_INTERVAL   3s
  *   HAPROXY_STATS_PASSWORD            of admin, who may see the statistics
+ *   PGROUTER_TOKEN                    of who may POST /hold and /release
+ *   PATRONI_RESTAPI_USERNAME, PATRONI_RESTAPI_PASSWORD   as the nodes have them
  *
  * 5432 leads to the primary, 5433 to the replicas, 8404 serves /stats. A single node is
  * not asked who it is: both ports lead to it. With PGROUTER_POOL_MODE or POOL_MODE both
@@ -447,6 +449,15 @@ static void put_settings(struct loading *loading, const char *prefix)
             put_setting(loading, &settings[range.first + i], prefix);
 }
 
+static void put_secret(struct environment *e, const char *key, const char *variable)
+{
+    char *secret = take(e->loading, variable);
+
+    if (secret != NULL)
+        put(e, key, secret, variable);
+    clear_secret(secret);
+}
+
 static void put_cluster(struct environment *e)
 {
     open_section(e, "cluster main", nodes_variable);
@@ -456,6 +467,8 @@ static void put_cluster(struct environment *e)
     put(e, "check_timeout", "5s", nodes_variable);
     put(e, "rise", "2", nodes_variable);
     put(e, "fall", "3", nodes_variable);
+    put_secret(e, "restapi_user", "PATRONI_RESTAPI_USERNAME");
+    put_secret(e, "restapi_password", "PATRONI_RESTAPI_PASSWORD");
 }
 
 static void put_listener(struct environment *e, const char *header, const char *bind,
@@ -514,7 +527,7 @@ static void put_stats(struct environment *e)
     open_section(e, "stats", nodes_variable);
     put(e, "bind", "*:8404", nodes_variable);
     put(e, "uri", "/stats", nodes_variable);
-    environment_add_stats_password(e->loading);
+    environment_add_stats_secrets(e->loading);
 }
 
 static void require_user(struct environment *e)
@@ -601,30 +614,37 @@ void environment_add_cluster(struct loading *loading)
     environment_clear(&e);
 }
 
-void environment_add_stats_password(struct loading *loading)
+/* Where the section leaves it open; `before` stands in front of what the variable says.
+ */
+static void add_stats_secret(struct loading *loading, enum setting_id setting,
+                             const char *name, const char *before)
 {
-    static const char name[] = "HAPROXY_STATS_PASSWORD";
     struct section *stats = loading->sections.items[LOADING_STATS];
-    char *password;
-    struct text auth;
+    char *secret;
+    struct text value;
 
-    if (loading_is_given(stats, SETTING_STATS_auth) ||
-        !loading_is_given(stats, SETTING_STATS_bind))
+    if (loading_is_given(stats, setting) || !loading_is_given(stats, SETTING_STATS_bind))
         return;
-    password = take(loading, name);
-    if (password == NULL)
+    secret = take(loading, name);
+    if (secret == NULL)
         return;
-    text_init(&auth, LINE_MAX_BYTES);
-    text_addf(&auth, "admin:%s", password);
-    if (auth.overflowed)
+    text_init(&value, LINE_MAX_BYTES);
+    text_addf(&value, "%s%s", before, secret);
+    if (value.overflowed)
         loading->out_of_memory = true;
     else
-        loading_set(loading, stats, settings[SETTING_STATS_auth].name, text_get(&auth),
+        loading_set(loading, stats, settings[setting].name, text_get(&value),
                     place_of(name));
-    if (auth.bytes != NULL)
-        OPENSSL_cleanse(auth.bytes, auth.length);
-    text_clear(&auth);
-    clear_secret(password);
+    if (value.bytes != NULL)
+        OPENSSL_cleanse(value.bytes, value.length);
+    text_clear(&value);
+    clear_secret(secret);
+}
+
+void environment_add_stats_secrets(struct loading *loading)
+{
+    add_stats_secret(loading, SETTING_STATS_auth, "HAPROXY_STATS_PASSWORD", "admin:");
+    add_stats_secret(loading, SETTING_STATS_control_token, "PGROUTER_TOKEN", "");
 }
 
 void environment_add_user(struct loading *loading)

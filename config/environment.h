@@ -14,8 +14,8 @@ void environment_describe(struct loading *loading);
 void environment_override(struct loading *loading);
 /* [cluster main], when POSTGRES_NODES is set. */
 void environment_add_cluster(struct loading *loading);
-/* HAPROXY_STATS_PASSWORD, where [stats] does not say who may see them. */
-void environment_add_stats_password(struct loading *loading);
+/* HAPROXY_STATS_PASSWORD and PGROUTER_TOKEN, where [stats] does not say who may. */
+void environment_add_stats_secrets(struct loading *loading);
 /* Whoever logs in to pools, in place of an auth_file that is not there. */
 void environment_add_user(struct loading *loading);
 

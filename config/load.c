@@ -212,7 +212,7 @@ static void read_environment(struct loading *loading)
     if (loading->config->n_clusters == 0 && !loading->out_of_memory)
         environment_add_cluster(loading);
     if (!loading->out_of_memory)
-        environment_add_stats_password(loading);
+        environment_add_stats_secrets(loading);
 }
 
 static bool is_missing(const char *path)

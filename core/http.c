@@ -149,10 +149,12 @@ static void request_free(struct http_request *request)
 static void finish(struct http_request *request, CURLcode code)
 {
     struct http_answer answer = {.body = "", .error = ""};
-    curl_off_t duration_us = 0;
+    curl_off_t duration_us = 0, connected_after_us = 0;
 
     curl_easy_getinfo(request->easy, CURLINFO_TOTAL_TIME_T, &duration_us);
     answer.duration_ms = (uint32_t)(duration_us / 1000);
+    curl_easy_getinfo(request->easy, CURLINFO_CONNECT_TIME_T, &connected_after_us);
+    answer.is_sent = connected_after_us > 0;
     if (code == CURLE_OK) {
         answer.status = status_of(request);
         answer.body = text_get(&request->body);
@@ -374,6 +376,19 @@ static bool add_authorization(struct http_request *request, const char *value)
     return done;
 }
 
+static bool set_user(struct http_request *request, const struct http_call *call)
+{
+    CURL *easy = request->easy;
+
+    return call->user == NULL || *call->user == '\0' ||
+           (curl_easy_setopt(easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC) == CURLE_OK &&
+            curl_easy_setopt(easy, CURLOPT_USERNAME, call->user) == CURLE_OK &&
+            curl_easy_setopt(easy, CURLOPT_PASSWORD,
+                             call->password == NULL ? "" : call->password) == CURLE_OK);
+}
+
+/* libcurl copies all of it. Without "Expect:" it would wait for leave to send a longer
+ * body. */
 static bool set_body(struct http_request *request, const struct http_call *call)
 {
     CURL *easy = request->easy;
@@ -384,6 +399,7 @@ static bool set_body(struct http_request *request, const struct http_call *call)
         return false;
     if (call->body != NULL &&
         (!add_header(request, "Content-Type: application/json") ||
+         !add_header(request, "Expect:") ||
          curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)strlen(call->body)) !=
              CURLE_OK ||
          curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, call->body) != CURLE_OK))
@@ -464,7 +480,8 @@ struct http_request *http_send(struct http *http, const struct http_call *call)
     text_init(&request->body, request->max_bytes);
     request->easy = curl_easy_init();
     if (request->easy == NULL || !set_options(request) || !set_address(request) ||
-        !set_tls(request, call->tls) || !set_body(request, call) ||
+        !set_tls(request, call->tls) || !set_user(request, call) ||
+        !set_body(request, call) ||
         !set_url(request, call) ||
         curl_multi_add_handle(http->multi, request->easy) != CURLM_OK) {
         request_free(request);

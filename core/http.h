@@ -38,6 +38,7 @@ struct http_answer {
     size_t length;
     const char *error; /* in words; "" when HTTP_ANSWERED */
     uint32_t duration_ms;
+    bool is_sent; /* a connection came about: the other side may have read the request */
 };
 
 /* Texts are borrowed until http_send() returns. */
@@ -47,6 +48,8 @@ struct http_call {
     const char *path;          /* begins with "/" */
     const char *body;          /* NULL: GET; else POST of JSON */
     const char *authorization; /* the header's value; NULL: none */
+    const char *user;          /* by HTTP's Basic (RFC 7617); NULL or "": nobody */
+    const char *password;
     const char *header;        /* one more, "Name: value"; NULL: none */
     struct tls_context *tls;   /* NULL: http; else https, to whom the certificate names */
     size_t max_bytes;          /* of the answer's body; 0: HTTP_ANSWER_MAX_BYTES */

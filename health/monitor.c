@@ -352,6 +352,8 @@ static void report_node(const struct cluster *cluster, size_t i,
 
     *report = (struct node_report){
         .cluster = cluster->config->name,
+        .port = node->config->port,
+        .check_port = node->config->check_port,
         .source = "",
         .checked_at_ms = node->checked_at_ms,
         .changed_at_ms = node->changed_at_ms,

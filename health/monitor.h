@@ -35,6 +35,7 @@ enum report_outcome {
 struct node_report {
     const char *cluster; /* valid until the next monitor_configure() */
     struct topology_node node;
+    uint16_t port, check_port; /* of PostgreSQL, and of Patroni; 0 = not given */
     const char *source; /* who said so: "patroni", "postgres", "tcp", "" = nobody yet */
     char said[128];     /* in words: "200 running primary", "connection refused", ... */
     int http_status;    /* 0 = none */

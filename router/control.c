@@ -14,6 +14,7 @@
 #include "core/resolver.h"
 #include "router/console/desk.h"
 #include "router/console/pages.h"
+#include "router/console/switching.h"
 #include "router/console/web.h"
 #include "router/door.h"
 #include "router/peers.h"
@@ -57,6 +58,7 @@ struct control {
     struct peers *peers;
     struct pages *pages;
     struct desk *desk;
+    struct switching *switching;
     struct worker **workers;
     struct worker_pools shared;
     unsigned n_workers;
@@ -208,6 +210,8 @@ static void on_topology(void *arg, struct topology *topology)
         if (!worker_post_topology(control->workers[i], topology))
             LOG(ERROR, "out of memory: a worker missed a change of the topology",
                 NUMBER("worker", i));
+    if (control->switching != NULL)
+        switching_wake(control->switching);
 }
 
 static void on_evidence(struct message *message, void *receiver)
@@ -238,18 +242,25 @@ static struct waiting_count *waiting_at(struct control *control, const char *clu
     return count;
 }
 
+static unsigned sum_waiting(const struct waiting_count *count, unsigned n_workers)
+{
+    unsigned sum = 0;
+
+    for (unsigned i = 0; i < n_workers; i++)
+        sum += count->n[i];
+    return sum;
+}
+
 static void on_waiting(struct message *message, void *receiver)
 {
     struct waiting_message *news = CONTAINER_OF(message, struct waiting_message, message);
     struct control *control = receiver;
     struct waiting_count *count = waiting_at(control, news->cluster);
-    unsigned sum = 0;
 
     if (count != NULL) {
         count->n[news->worker] = news->n_waiting;
-        for (unsigned i = 0; i < control->n_workers; i++)
-            sum += count->n[i];
-        monitor_waiting(control->monitor, news->cluster, sum);
+        monitor_waiting(control->monitor, news->cluster,
+                        sum_waiting(count, control->n_workers));
     }
     memory_free(news);
 }
@@ -603,6 +614,41 @@ static struct topology *topology_of(void *arg)
     return monitor_topology(((struct control *)arg)->monitor);
 }
 
+static const struct monitor *monitor_of(void *arg)
+{
+    return ((struct control *)arg)->monitor;
+}
+
+static unsigned count_waiting(void *arg, const char *cluster)
+{
+    const struct control *control = arg;
+
+    LIST_EACH(item, &control->waiting)
+    {
+        const struct waiting_count *count =
+            CONTAINER_OF(item, struct waiting_count, in_control);
+
+        if (strcmp(count->cluster, cluster) == 0)
+            return sum_waiting(count, control->n_workers);
+    }
+    return 0;
+}
+
+static void switch_over(void *arg, const struct switchover_order *order, const char *user,
+                        void (*on_end)(void *arg, const struct switching_answer *answer),
+                        void *on_end_arg)
+{
+    static const struct switching_answer ending = {.sqlstate = "57P01",
+                                                   .why = "pgrouter is shutting down"};
+    struct control *control = arg;
+
+    if (control->switching == NULL)
+        on_end(on_end_arg, &ending);
+    else
+        switching_begin(control->switching, control->config, order, user, on_end,
+                        on_end_arg);
+}
+
 static void count_names(void *arg, unsigned *n, unsigned *n_asked)
 {
     resolver_count(((struct control *)arg)->resolver, n, n_asked);
@@ -718,7 +764,10 @@ static bool build(struct control *control, struct config *config)
         .begin_gathering = begin_gathering,
         .config = config_of,
         .topology = topology_of,
+        .monitor = monitor_of,
         .count_names = count_names,
+        .count_waiting = count_waiting,
+        .switch_over = switch_over,
         .reload = reload_by_command,
         .shut_down = shut_down,
     };
@@ -738,13 +787,15 @@ static bool build(struct control *control, struct config *config)
     control->pages = pages_new(control->loop, &control->doors, control->monitor,
                                &pages_source, control);
     control->desk = desk_new(control->loop, &desk_source, control);
+    if (control->monitor != NULL)
+        control->switching = switching_new(control->loop, control->monitor);
     doors_init(&control->doors, control->loop, on_client, on_accept_failed, control);
     admission_init(&control->admission);
     list_init(&control->waiting);
     ev_timer_init(&control->accept_pause, on_accept_pause_ended, 0., 0.);
     ev_timer_init(&control->files_look, on_files_look, FILES_EVERY_S, FILES_EVERY_S);
     return control->peers != NULL && control->monitor != NULL && control->pages != NULL &&
-           control->desk != NULL;
+           control->desk != NULL && control->switching != NULL;
 }
 
 /* Messages that were under way when the threads ended still own what they carry. */
@@ -761,6 +812,8 @@ static void settle_mailboxes(struct control *control)
 
 static void tear_down(struct control *control)
 {
+    switching_free(control->switching); /* answers those who wait */
+    control->switching = NULL;
     settle_mailboxes(control);
     pages_free(control->pages);
     desk_free(control->desk);

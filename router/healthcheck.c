@@ -7,8 +7,7 @@
 #define PATIENCE_MS 2000L
 #define URL_MAX 512
 
-/* Where a process on this machine is reached that listens there. */
-static const char *host_of(const struct endpoint *endpoint)
+const char *healthcheck_host_of(const struct endpoint *endpoint)
 {
     if (endpoint->host == NULL || strcmp(endpoint->host, "*") == 0 ||
         strcmp(endpoint->host, "0.0.0.0") == 0)
@@ -19,7 +18,7 @@ static const char *host_of(const struct endpoint *endpoint)
 static void print_url(const struct endpoint *endpoint, const char *path,
                       char url[URL_MAX])
 {
-    const char *host = host_of(endpoint);
+    const char *host = healthcheck_host_of(endpoint);
     bool is_v6 = strchr(host, ':') != NULL;
 
     if (endpoint->path != NULL)

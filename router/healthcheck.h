@@ -11,4 +11,8 @@
  * connections; else a line on standard error says why not. */
 bool healthcheck_run(const struct config *config) MUST_CHECK;
 
+/* Where a process on this machine is reached that listens there: a name or a number, for
+ * an endpoint that is no unix socket. */
+const char *healthcheck_host_of(const struct endpoint *endpoint);
+
 #endif

@@ -10,10 +10,14 @@
 #include "router/container.h"
 #include "router/control.h"
 #include "router/healthcheck.h"
+#include "router/switchover_client.h"
 
 static const char help[] =
     "Usage: pgrouter [OPTION] [FILE.ini]\n"
     "       pgrouter [--container] healthcheck [FILE.ini]\n"
+    "       pgrouter [--container] switchover [--cluster NAME] [--to NODE] [--timeout "
+    "S]\n"
+    "                [FILE.ini]\n"
     "\n"
     "Routes PostgreSQL connections to the primary and the replicas of a Patroni "
     "cluster.\n"
@@ -22,6 +26,19 @@ static const char help[] =
     "and others. healthcheck asks the process that runs with the same configuration "
     "whether it is\n"
     "alive: exit status 0 or 1.\n"
+    "switchover has that process hold its clients, let their transactions end, ask "
+    "Patroni for\n"
+    "another primary, and go on with it; prints its time line, or why it did not come "
+    "about: exit\n"
+    "status 0 or 1. It logs in to the console as PGUSER, else the first of admin_users, "
+    "with\n"
+    "PGPASSWORD or ~/.pgpass. To interrupt it ends the waiting, not the switchover.\n"
+    "\n"
+    "      --cluster NAME  which one; may be left out where there is one\n"
+    "      --to NODE       who is to be the primary; without it Patroni chooses\n"
+    "      --timeout S     how long transactions may go on before Patroni is asked, in "
+    "place of\n"
+    "                      switchover_drain_timeout; after that they are lost\n"
     "\n"
     "  -t, --test       check the configuration, say what is wrong with it, and exit\n"
     "      --container  without FILE.ini: /etc/pgrouter/pgrouter.ini or\n"
@@ -35,16 +52,26 @@ static const char help[] =
     "session; INT also sends away those who wait; a second one of these, or QUIT, ends "
     "now.\n";
 
-enum { OPTION_SETTINGS = 256, OPTION_MARKDOWN, OPTION_CONTAINER };
+enum {
+    OPTION_SETTINGS = 256,
+    OPTION_MARKDOWN,
+    OPTION_CONTAINER,
+    OPTION_CLUSTER,
+    OPTION_TO,
+    OPTION_TIMEOUT
+};
 
 /* What is to be done with the configuration. */
-enum task { TASK_RUN, TASK_TEST, TASK_HEALTHCHECK };
+enum task { TASK_RUN, TASK_TEST, TASK_HEALTHCHECK, TASK_SWITCHOVER };
 
 static const struct option options[] = {
     {"test", no_argument, NULL, 't'},
     {"settings", no_argument, NULL, OPTION_SETTINGS},
     {"markdown", no_argument, NULL, OPTION_MARKDOWN},
     {"container", no_argument, NULL, OPTION_CONTAINER},
+    {"cluster", required_argument, NULL, OPTION_CLUSTER},
+    {"to", required_argument, NULL, OPTION_TO},
+    {"timeout", required_argument, NULL, OPTION_TIMEOUT},
     {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
     {0},
@@ -97,7 +124,8 @@ static int serve(struct config *config, const struct config_source *source)
     return status;
 }
 
-static int run(const struct config_source *source, enum task task)
+static int run(const struct config_source *source, enum task task,
+               const struct switchover_wish *wish)
 {
     struct config *config;
     struct text errors;
@@ -121,6 +149,9 @@ static int run(const struct config_source *source, enum task task)
     case TASK_HEALTHCHECK:
         status = healthcheck_run(config) ? 0 : 1;
         break;
+    case TASK_SWITCHOVER:
+        status = switchover_client_run(config, wish) ? 0 : 1;
+        break;
     }
     text_clear(&errors);
     config_release(config);
@@ -132,6 +163,7 @@ int main(int argc, char **argv)
     bool settings = false, markdown = false, in_container = false;
     enum task task = TASK_RUN;
     struct config_source source = {0};
+    struct switchover_wish wish = {NULL};
     int option;
 
     while ((option = getopt_long(argc, argv, "tVh", options, NULL)) != -1) {
@@ -141,6 +173,15 @@ int main(int argc, char **argv)
             break;
         case OPTION_CONTAINER:
             in_container = true;
+            break;
+        case OPTION_CLUSTER:
+            wish.cluster = optarg;
+            break;
+        case OPTION_TO:
+            wish.to = optarg;
+            break;
+        case OPTION_TIMEOUT:
+            wish.timeout = optarg;
             break;
         case OPTION_SETTINGS:
             settings = true;
@@ -164,6 +205,16 @@ int main(int argc, char **argv)
     if (optind < argc && strcmp(argv[optind], "healthcheck") == 0) {
         task = TASK_HEALTHCHECK;
         optind++;
+    } else if (optind < argc && strcmp(argv[optind], "switchover") == 0) {
+        task = TASK_SWITCHOVER;
+        optind++;
+    }
+    if (task != TASK_SWITCHOVER &&
+        (wish.cluster != NULL || wish.to != NULL || wish.timeout != NULL)) {
+        fputs("pgrouter: --cluster, --to and --timeout are switchover's. Try pgrouter "
+              "--help.\n",
+              stderr);
+        return 1;
     }
     if (argc - optind > 1) {
         fputs("pgrouter: one configuration file at most. Try pgrouter --help.\n", stderr);
@@ -172,5 +223,5 @@ int main(int argc, char **argv)
     source.path = argv[optind];
     if (in_container && source.path == NULL && !container_find_file(&source.path))
         return 1;
-    return run(&source, task);
+    return run(&source, task, &wish);
 }

@@ -101,6 +101,20 @@ static void understand_parameter(const char *plain, struct command *command)
         command->name = COMMAND_SET_PARAMETER;
 }
 
+/* Its operands have capitals, and blanks in quotes: they are read from the text. */
+static void understand_switchover(struct command *command)
+{
+    static const char word[] = "switchover";
+    const size_t n = sizeof word - 1;
+
+    if (command->n_text <= n || strncasecmp(command->text, word, n) != 0 ||
+        !is_blank(command->text[n]))
+        return;
+    if (order_read(command->text + n, command->n_text - n, &command->order,
+                   &command->why))
+        command->name = COMMAND_SWITCHOVER;
+}
+
 static void understand(struct command *command)
 {
     char plain[PLAIN_MAX];
@@ -112,6 +126,7 @@ static void understand(struct command *command)
             return;
         }
     understand_parameter(plain, command);
+    understand_switchover(command);
 }
 
 bool command_next(const char **at, struct command *command)
@@ -128,8 +143,10 @@ bool command_next(const char **at, struct command *command)
     *at = *end == ';' ? end + 1 : end;
     while (is_blank(end[-1]))
         end--;
-    *command = (struct command){
-        .name = COMMAND_UNKNOWN, .text = begin, .n_text = (size_t)(end - begin)};
+    *command = (struct command){.name = COMMAND_UNKNOWN,
+                                .text = begin,
+                                .n_text = (size_t)(end - begin),
+                                .order = {.drain_ms = -1}};
     understand(command);
     return true;
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "core/check.h"
+#include "router/console/order.h"
 
 enum command_name {
 #define COMMAND(name, ...) COMMAND_##name,
@@ -47,6 +48,8 @@ struct command {
     const struct console_parameter *parameter; /* of SHOW and SET of one */
     const char *text;                          /* the statement, `n_text` bytes */
     size_t n_text;
+    struct switchover_order order; /* of SWITCHOVER */
+    const char *why;               /* COMMAND_UNKNOWN: what is wrong; NULL = all */
 };
 
 /* Reads the next statement, up to a ';' or the end, and moves `*at` behind it. Statements

@@ -69,6 +69,10 @@ static void fail_unknown(struct console *console)
 {
     char why[512];
 
+    if (console->command.why != NULL) {
+        fail(console, "42601", console->command.why);
+        return;
+    }
     snprintf(why, sizeof why, "invalid command '%.*s', use SHOW HELP;",
              console->command.n_text > 400 ? 400 : (int)console->command.n_text,
              console->command.text);
@@ -102,6 +106,8 @@ static bool say_help(struct console *console)
         "SNOTICE\0VNOTICE\0C00000\0MConsole usage\0D\n"
         "\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION\n"
         "\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS|LISTS|PEERS\n"
+        "\tSHOW CLUSTERS|NODES|SWITCHOVERS\n"
+        "\tSWITCHOVER [cluster] [TO node] [TIMEOUT seconds]\n"
         "\tRELOAD\n"
         "\tSHUTDOWN\n"
         "\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\0";
@@ -189,6 +195,8 @@ static void begin_asking(struct console *console)
     struct question *question = console->question;
 
     question->command = console->command.name;
+    question->order = console->command.order;
+    snprintf(question->user, sizeof question->user, "%s", console->user);
     question->is_last = false;
     question->sqlstate = NULL;
     memset(&question->at, 0, sizeof question->at);

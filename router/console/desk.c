@@ -17,6 +17,12 @@ struct desk {
     bool is_noting;       /* a snapshot for the averages is under way */
 };
 
+/* A question that waits for a switchover. */
+struct switching_request {
+    struct desk *desk;
+    struct question *question;
+};
+
 static void send_home(struct question *question)
 {
     mailbox_post(question->home->mailbox, &question->message, question->on_answer);
@@ -36,6 +42,7 @@ static void free_snapshot(struct snapshot *snapshot)
 {
     snapshot->desk->n_snapshots--;
     tables_clear(snapshot);
+    cluster_tables_clear(&snapshot->cluster_tables);
     tally_clear(&snapshot->gather.tallies);
     sums_free(snapshot->sums);
     config_release(snapshot->config);
@@ -87,6 +94,44 @@ static void answer(struct question *question)
     send_home(question);
 }
 
+/* Clients of pools that wait for a server in the cluster. */
+static unsigned count_waiting_in_pools(const struct snapshot *snapshot,
+                                       const char *cluster)
+{
+    unsigned n = 0;
+
+    LIST_EACH(item, &snapshot->sums->pools)
+    {
+        const struct pool_sum *pool = CONTAINER_OF(item, struct pool_sum, in_list);
+        const struct database_config *database =
+            config_database(snapshot->config, pool->database);
+
+        if (database != NULL && strcmp(database->to->name, cluster) == 0)
+            n += pool->n_waiting;
+    }
+    return n;
+}
+
+static unsigned count_waiting(void *arg, const char *cluster)
+{
+    const struct snapshot *snapshot = arg;
+    const struct desk *desk = snapshot->desk;
+
+    return desk->source->count_waiting(desk->arg, cluster) +
+           count_waiting_in_pools(snapshot, cluster);
+}
+
+/* What the monitor has to say; false when memory is out. */
+static bool take_cluster_tables(struct snapshot *snapshot)
+{
+    struct desk *desk = snapshot->desk;
+
+    return cluster_tables_take(&snapshot->cluster_tables,
+                               command_facts[snapshot->question->command].view,
+                               desk->source->monitor(desk->arg), loop_now_ms(desk->loop),
+                               count_waiting, snapshot);
+}
+
 static void begin_answer(struct snapshot *snapshot)
 {
     struct question *question = snapshot->question;
@@ -94,7 +139,8 @@ static void begin_answer(struct snapshot *snapshot)
     snapshot->now_ns = snapshot->desk->loop->now_ns;
     if (snapshot->sums != NULL)
         sums_sort(snapshot->sums);
-    if (snapshot->gather.is_incomplete || !tables_prepare(snapshot)) {
+    if (snapshot->gather.is_incomplete || !tables_prepare(snapshot) ||
+        !take_cluster_tables(snapshot)) {
         free_snapshot(snapshot);
         refuse(question, "53200", "out of memory");
         return;
@@ -161,6 +207,41 @@ static void shut_down(struct desk *desk, struct question *question)
     desk->source->shut_down(desk->arg, how);
 }
 
+/* A switchover that was asked for is over. Who has asked may be gone: that is found out
+ * at home. */
+static void on_switched_over(void *arg, const struct switching_answer *answer)
+{
+    struct switching_request *request = arg;
+    struct question *question = request->question;
+    struct snapshot *snapshot = NULL;
+
+    if (answer->sqlstate == NULL)
+        snapshot = new_snapshot(request->desk, question, false);
+    memory_free(request);
+    if (answer->sqlstate != NULL) {
+        refuse(question, answer->sqlstate, answer->why);
+    } else if (snapshot == NULL) {
+        refuse(question, "53200", "it is done, but memory is out to tell how");
+    } else {
+        snapshot->switched = *answer;
+        begin_answer(snapshot);
+    }
+}
+
+static void switch_over(struct desk *desk, struct question *question)
+{
+    struct switching_request *request = memory_zeroed(sizeof *request);
+
+    if (request == NULL) {
+        refuse(question, "53200", "out of memory");
+        return;
+    }
+    request->desk = desk;
+    request->question = question;
+    desk->source->switch_over(desk->arg, &question->order, question->user,
+                              on_switched_over, request);
+}
+
 void desk_ask(struct desk *desk, struct question *question)
 {
     if (question->client_is_gone) {
@@ -170,6 +251,8 @@ void desk_ask(struct desk *desk, struct question *question)
         memory_free(question);
     } else if (question->snapshot != NULL) {
         answer(question);
+    } else if (question->command == COMMAND_SWITCHOVER) {
+        switch_over(desk, question);
     } else if (command_facts[question->command].view != VIEW_NONE) {
         begin_table(desk, question);
     } else if (question->command == COMMAND_RELOAD) {

@@ -14,9 +14,16 @@ struct desk;
 struct desk_source {
     /* Sends the message round; its on_home is the desk's own. False: not now. */
     bool (*begin_gathering)(void *arg, struct gather *gather);
-    struct config *(*config)(void *arg);     /* borrowed */
-    struct topology *(*topology)(void *arg); /* borrowed, may be NULL */
+    struct config *(*config)(void *arg);         /* borrowed */
+    struct topology *(*topology)(void *arg);     /* borrowed, may be NULL */
+    const struct monitor *(*monitor)(void *arg); /* borrowed */
     void (*count_names)(void *arg, unsigned *n, unsigned *n_asked); /* of DNS */
+    /* Clients without a pool that wait for a node of the cluster. */
+    unsigned (*count_waiting)(void *arg, const char *cluster);
+    /* As switching_begin(); `on_end` is called in any case. */
+    void (*switch_over)(void *arg, const struct switchover_order *order, const char *user,
+                        void (*on_end)(void *arg, const struct switching_answer *answer),
+                        void *on_end_arg);
     /* False: the old configuration goes on, and `errors` says why. */
     bool (*reload)(void *arg, struct text *errors);
     /* COMMAND_SHUTDOWN and those like it. */

@@ -1,5 +1,6 @@
 #include "router/console/overview.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/memory.h"
@@ -69,6 +70,52 @@ static bool add_doors(struct overview *overview, const struct list *doors)
     return true;
 }
 
+/* They come the oldest first. */
+static void note_last(void *arg, const struct switchover *switchover)
+{
+    struct overview_cluster *cluster = arg;
+
+    if (switchover->outcome == SWITCHOVER_UNDER_WAY)
+        return;
+    cluster->has_last = true;
+    cluster->last = *switchover;
+}
+
+struct collecting {
+    struct overview *overview;
+    const struct monitor *monitor;
+    size_t n_max;
+};
+
+static void add_cluster(void *arg, const struct cluster_report *report)
+{
+    struct collecting *collecting = arg;
+    struct overview *overview = collecting->overview;
+    struct overview_cluster *cluster;
+
+    if (overview->n_clusters == collecting->n_max)
+        return;
+    cluster = &overview->clusters[overview->n_clusters++];
+    snprintf(cluster->name, sizeof cluster->name, "%s", report->name);
+    cluster->is_held = report->present != NULL;
+    if (cluster->is_held)
+        cluster->present = *report->present;
+    monitor_report_switchovers(collecting->monitor, report->name, note_last, cluster);
+}
+
+/* False when memory is out. */
+static bool add_clusters(struct overview *overview, const struct monitor *monitor)
+{
+    struct collecting collecting = {overview, monitor, overview->topology->n_clusters};
+
+    overview->clusters =
+        memory_zeroed((collecting.n_max + 1) * sizeof *overview->clusters);
+    if (overview->clusters == NULL)
+        return false;
+    monitor_report_clusters(monitor, add_cluster, &collecting);
+    return true;
+}
+
 bool overview_take(struct overview *overview, const struct doors *doors,
                    const struct monitor *monitor)
 {
@@ -76,7 +123,8 @@ bool overview_take(struct overview *overview, const struct doors *doors,
         memory_zeroed((doors->open.n + doors->shut.n + 1) * sizeof *overview->listeners);
     if (overview->listeners == NULL)
         return false;
-    if (!add_doors(overview, &doors->open) || !add_doors(overview, &doors->shut)) {
+    if (!add_doors(overview, &doors->open) || !add_doors(overview, &doors->shut) ||
+        !add_clusters(overview, monitor)) {
         overview_clear(overview);
         return false;
     }
@@ -89,6 +137,9 @@ void overview_clear(struct overview *overview)
     for (size_t i = 0; i < overview->n_listeners; i++)
         memory_free(overview->listeners[i].servers);
     memory_free(overview->listeners);
+    memory_free(overview->clusters);
     overview->listeners = NULL;
     overview->n_listeners = 0;
+    overview->clusters = NULL;
+    overview->n_clusters = 0;
 }

@@ -27,12 +27,22 @@ struct overview_listener {
     size_t n_servers, room;
 };
 
+/* A cluster that is held, or was. */
+struct overview_cluster {
+    char name[NODE_NAME_MAX];
+    bool is_held, has_last;
+    struct switchover present; /* that holds it */
+    struct switchover last;    /* that is over */
+};
+
 struct overview {
     const struct config *config;
     const struct gather *gather;
     const struct topology *topology;
     struct overview_listener *listeners;
     size_t n_listeners;
+    struct overview_cluster *clusters;
+    size_t n_clusters;
     unsigned n_admitted;
     unsigned n_in_line;
     uint64_t now_ms; /* loop time */
@@ -40,8 +50,8 @@ struct overview {
     double longest_iteration_ms; /* of control */
 };
 
-/* Fills in listeners and servers; config, topology, gather and the numbers are the
- * caller's to set first, and must live as long. False when memory is out. */
+/* Fills in listeners, servers and clusters; config, topology, gather and the numbers are
+ * the caller's to set first, and must live as long. False when memory is out. */
 bool overview_take(struct overview *overview, const struct doors *doors,
                    const struct monitor *monitor) MUST_CHECK;
 void overview_clear(struct overview *overview);

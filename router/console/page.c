@@ -1,5 +1,6 @@
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "router/console/views.h"
@@ -119,6 +120,7 @@ static const char *const roles[] = {
     [ROLE_REPLICA] = "replica",
     [ROLE_READ_ONLY] = "read-only",
     [ROLE_ANY] = "any",
+    [ROLE_DEFAULT] = "what each line says",
 };
 
 static void add_where(const struct listener_config *settings, struct text *out)
@@ -170,6 +172,54 @@ static void add_listener(const struct overview *overview,
     text_add(out, "</table></div>\n");
 }
 
+static void add_hold(const struct overview *overview, const struct switchover *hold,
+                     struct text *out)
+{
+    text_addf(out, "<p class=DRAIN>Clients are held since %.1f s: ",
+              (double)(overview->now_ms - hold->held_ms) / 1e3);
+    add_escaped(out, hold->sign);
+    text_add(out, ".</p>\n");
+}
+
+static void add_last_switchover(const struct switchover *last, struct text *out)
+{
+    char began[32] = "";
+    time_t began_at = (time_t)last->began_at_s;
+    struct tm tm;
+
+    if (gmtime_r(&began_at, &tm) != NULL)
+        strftime(began, sizeof began, "%Y-%m-%d %H:%M:%S UTC", &tm);
+    text_addf(out, "<p>Last switchover, %s: %s, from <b>", began,
+              switchover_outcome_name(last->outcome));
+    add_escaped(out, last->from);
+    text_add(out, "</b> to <b>");
+    add_escaped(out, last->to);
+    text_addf(
+        out, "</b>, %.3f s; %llu clients held, %.3f s at most; %llu transactions lost (",
+        last->ended_ms < last->held_ms ? 0.
+                                       : (double)(last->ended_ms - last->held_ms) / 1e3,
+        (unsigned long long)last->n_held, (double)last->longest_wait_ms / 1e3,
+        (unsigned long long)last->n_lost);
+    add_escaped(out, last->sign);
+    text_add(out, ").</p>\n");
+}
+
+/* What the cluster's clients have lived through, and do. */
+static void add_switchovers(const struct overview *overview, const char *cluster,
+                            struct text *out)
+{
+    for (size_t i = 0; i < overview->n_clusters; i++) {
+        const struct overview_cluster *report = &overview->clusters[i];
+
+        if (strcmp(report->name, cluster) != 0)
+            continue;
+        if (report->is_held)
+            add_hold(overview, &report->present, out);
+        if (report->has_last)
+            add_last_switchover(&report->last, out);
+    }
+}
+
 static void add_clusters(const struct overview *overview, struct text *out)
 {
     for (size_t i = 0; i < overview->topology->n_clusters; i++) {
@@ -186,6 +236,7 @@ static void add_clusters(const struct overview *overview, struct text *out)
             add_escaped(out, cluster->why_no_primary);
             text_add(out, ".</p>\n");
         }
+        add_switchovers(overview, cluster->name, out);
     }
 }
 

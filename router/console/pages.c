@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "router/console/holding.h"
 #include "router/console/views.h"
 #include "router/console/web.h"
 
@@ -16,12 +17,13 @@ enum page { PAGE_NONE, PAGE_HTML, PAGE_CSV, PAGE_ALIVE, PAGE_READY };
 struct pages {
     struct loop *loop;
     const struct doors *doors;
-    const struct monitor *monitor;
+    struct monitor *monitor;
     const struct pages_source *source;
     void *arg;
     struct web *web;
-    char *uri;  /* [stats] uri */
-    char *auth; /* [stats] auth; "" = nobody is asked */
+    char *uri;   /* [stats] uri */
+    char *auth;  /* [stats] auth; "" = nobody is asked */
+    char *token; /* [stats] control_token; "" = nobody may */
     uint64_t began_ms;
     struct gather *gather; /* under way */
     struct {
@@ -163,12 +165,36 @@ static void wait_for_picture(struct pages *pages, struct web_request *request,
         begin_gathering(pages);
 }
 
+static void take_holding(struct pages *pages, struct web_request *request)
+{
+    struct holding_request asked = {.target = web_target(request),
+                                    .method = web_method(request),
+                                    .authorization = web_authorization(request)};
+    struct holding_answer answer;
+    struct address peer;
+    struct text body;
+
+    text_init(&body, 4096);
+    asked.body = web_body(request, &asked.is_too_long);
+    if (web_peer(request, &peer))
+        asked.peer = &peer;
+    answer = holding_take(pages->monitor, pages->token, &asked, &body);
+    if (answer.header != NULL)
+        web_add_header(request, answer.header, answer.value);
+    web_answer(request, answer.status, "application/json", &body);
+    text_clear(&body);
+}
+
 static void on_request(void *arg, struct web_request *request)
 {
     struct pages *pages = arg;
     enum page page = page_of(pages, web_target(request));
     bool is_ready;
 
+    if (holding_is_meant(web_target(request))) {
+        take_holding(pages, request);
+        return;
+    }
     if (strcmp(web_method(request), "GET") != 0 &&
         strcmp(web_method(request), "HEAD") != 0) {
         answer_line(request, 405, "only GET and HEAD are answered here");
@@ -196,7 +222,7 @@ static void on_request(void *arg, struct web_request *request)
 }
 
 struct pages *pages_new(struct loop *loop, const struct doors *doors,
-                        const struct monitor *monitor, const struct pages_source *source,
+                        struct monitor *monitor, const struct pages_source *source,
                         void *arg)
 {
     struct pages *pages = memory_zeroed(sizeof *pages);
@@ -226,6 +252,7 @@ void pages_free(struct pages *pages)
     web_free(pages->web);
     memory_free(pages->uri);
     memory_free(pages->auth);
+    memory_free(pages->token);
     memory_free(pages);
 }
 
@@ -233,18 +260,22 @@ bool pages_configure(struct pages *pages, const struct stats_config *stats, int 
                      struct text *errors)
 {
     char *uri = memory_text(stats->uri), *auth = memory_text(stats->auth);
+    char *token = memory_text(stats->control_token);
+    bool has_all = uri != NULL && auth != NULL && token != NULL;
 
-    if (uri == NULL || auth == NULL)
+    if (!has_all)
         text_add(errors, "out of memory\n");
-    if (uri == NULL || auth == NULL ||
-        !web_configure(pages->web, &stats->bind, backlog, errors)) {
+    if (!has_all || !web_configure(pages->web, &stats->bind, backlog, errors)) {
         memory_free(uri);
         memory_free(auth);
+        memory_free(token);
         return false;
     }
     memory_free(pages->uri);
     memory_free(pages->auth);
+    memory_free(pages->token);
     pages->uri = uri;
     pages->auth = auth;
+    pages->token = token;
     return true;
 }

@@ -1,6 +1,7 @@
 /* router/console/pages.h - what the stats port answers.
  *
  *   / /stats /haproxy?stats and [stats] uri   the page; with ;csv HAProxy's table
+ *   POST /hold /release                       see holding.h
  *   /healthz                                  200 while the process runs
  *   /readyz                                   200 once every node was asked, until
  * shutdown
@@ -28,7 +29,7 @@ struct pages;
 
 /* NULL when memory is out. */
 struct pages *pages_new(struct loop *loop, const struct doors *doors,
-                        const struct monitor *monitor, const struct pages_source *source,
+                        struct monitor *monitor, const struct pages_source *source,
                         void *arg) MUST_CHECK;
 /* No gather may be under way. NULL is fine. */
 void pages_free(struct pages *pages);

@@ -26,7 +26,9 @@ struct question {
     struct client *client; /* the home's; NULL: it has gone */
     bool client_is_gone;   /* for control: nobody wants the rest, all is to be freed */
     enum command_name command;
-    uint64_t binary; /* columns that are wanted so */
+    struct switchover_order order; /* of SWITCHOVER */
+    char user[64];                 /* who asks, for logs; cut */
+    uint64_t binary;               /* columns that are wanted so */
     /* The answer: whole DataRows, as many as have room. */
     struct text rows;
     bool is_last;

@@ -509,6 +509,35 @@ static enum row_step add_user(struct snapshot *snapshot, struct question *questi
     return ended(&row);
 }
 
+/* ---- CLUSTERS, NODES, SWITCHOVERS, SWITCHOVER ---------------------------------------
+ */
+
+static enum row_step add_of_clusters(struct snapshot *snapshot, struct question *question)
+{
+    enum view_name view = command_facts[question->command].view;
+
+    if (snapshot->at >= cluster_tables_count(&snapshot->cluster_tables, view))
+        return ROW_NONE;
+    return cluster_tables_add_row(&snapshot->cluster_tables, view, snapshot->at,
+                                  question->binary, &question->rows)
+               ? ROW_ADDED
+               : ROW_NO_ROOM;
+}
+
+static enum row_step add_step(struct snapshot *snapshot, struct question *question)
+{
+    const struct switching_step *step = &snapshot->switched.steps[snapshot->at];
+    struct row row;
+
+    if (snapshot->at >= snapshot->switched.n_steps)
+        return ROW_NONE;
+    begin(&row, VIEW_SWITCHOVER, question);
+    row_text(&row, step->name);
+    row_number(&row, (int64_t)step->ms);
+    row_text(&row, step->detail);
+    return ended(&row);
+}
+
 /* ---- all ----------------------------------------------------------------------------
  */
 
@@ -520,7 +549,9 @@ static const add_row adders[VIEW_COUNT] = {
     [VIEW_STATS] = add_stats,          [VIEW_STATS_TOTALS] = add_stats,
     [VIEW_STATS_AVERAGES] = add_stats, [VIEW_TOTALS] = add_total,
     [VIEW_LISTS] = add_list,           [VIEW_USERS] = add_user,
-    [VIEW_PEERS] = add_peer,
+    [VIEW_PEERS] = add_peer,           [VIEW_CLUSTERS] = add_of_clusters,
+    [VIEW_NODES] = add_of_clusters,    [VIEW_SWITCHOVERS] = add_of_clusters,
+    [VIEW_SWITCHOVER] = add_step,
 };
 
 void tables_answer(struct snapshot *snapshot, struct question *question)

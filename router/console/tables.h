@@ -4,7 +4,9 @@
 
 #include "health/topology.h"
 #include "router/console/averages.h"
+#include "router/console/cluster_tables.h"
 #include "router/console/question.h"
+#include "router/console/switching.h"
 #include "router/gather.h"
 
 /* What all pools of a database have together. */
@@ -23,6 +25,8 @@ struct snapshot {
     struct sums *sums;         /* NULL where they are not asked for */
     struct config *config;     /* held */
     struct topology *topology; /* held; may be NULL */
+    struct cluster_tables cluster_tables;
+    struct switching_answer switched; /* of SWITCHOVER */
     const struct averages *averages;
     uint64_t now_ns;
     unsigned n_names, n_names_asked; /* of DNS */

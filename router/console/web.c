@@ -14,6 +14,9 @@
 #define CONNECTIONS_MAX 256u
 #define SILENCE_S 15u
 #define CONNECTION_BYTES 16384u
+/* Of a body that is too long so much is read, so that who sends it hears the answer;
+ * whoever sends more is closed. */
+#define BODY_READ_MAX (1u << 20)
 
 struct web_request {
     struct MHD_Connection *connection;
@@ -22,6 +25,9 @@ struct web_request {
     bool is_asked;  /* handed up */
     bool is_asking; /* being handed up: an answer needs no resumption */
     bool asks_for_password;
+    struct text body;
+    size_t n_body; /* bytes that have come */
+    const char *header, *value;
     struct MHD_Response *response;
     unsigned status;
     struct web_daemon *daemon;
@@ -109,6 +115,7 @@ static void *on_request_line(void *arg, const char *target,
         return NULL;
     request->daemon = arg;
     request->connection = connection;
+    text_init(&request->body, WEB_BODY_MAX);
     request->target = memory_text(target);
     if (request->target == NULL) {
         memory_free(request);
@@ -139,7 +146,6 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection,
 
     (void)url;
     (void)version;
-    (void)body;
     if (request == NULL)
         return MHD_NO; /* memory was out at its first line */
     if (request->method == NULL) {
@@ -147,8 +153,11 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection,
         return MHD_YES;
     }
     if (*body_bytes > 0) {
-        *body_bytes = 0; /* nobody reads bodies */
-        return MHD_YES;
+        if (!request->body.overflowed)
+            text_add_n(&request->body, body, *body_bytes);
+        request->n_body += *body_bytes;
+        *body_bytes = 0;
+        return request->n_body <= BODY_READ_MAX ? MHD_YES : MHD_NO;
     }
     if (!request->is_asked) {
         request->is_asked = request->is_asking = true;
@@ -175,6 +184,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
         return;
     if (request->response != NULL)
         MHD_destroy_response(request->response);
+    text_clear(&request->body);
     memory_free(request->target);
     memory_free(request);
 }
@@ -230,6 +240,41 @@ const char *web_method(const struct web_request *request)
     return request->method;
 }
 
+const char *web_body(const struct web_request *request, bool *is_too_long)
+{
+    *is_too_long = request->body.overflowed;
+    return text_get(&request->body);
+}
+
+const char *web_authorization(const struct web_request *request)
+{
+    const char *value = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
+                                                    MHD_HTTP_HEADER_AUTHORIZATION);
+
+    return value == NULL ? "" : value;
+}
+
+bool web_peer(const struct web_request *request, struct address *peer)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+
+    *peer = (struct address){.sa.sa_family = AF_UNSPEC};
+    if (info == NULL || info->client_addr == NULL)
+        return false;
+    if (info->client_addr->sa_family == AF_INET)
+        memcpy(&peer->in, info->client_addr, sizeof peer->in);
+    else if (info->client_addr->sa_family == AF_INET6)
+        memcpy(&peer->in6, info->client_addr, sizeof peer->in6);
+    return peer->sa.sa_family != AF_UNSPEC;
+}
+
+void web_add_header(struct web_request *request, const char *header, const char *value)
+{
+    request->header = header;
+    request->value = value;
+}
+
 static bool is_same(const char *one, const char *other)
 {
     uint8_t digests[2][SHA256_DIGEST_LENGTH];
@@ -280,6 +325,9 @@ void web_answer(struct web_request *request, unsigned status, const char *conten
             (void)MHD_add_response_header(request->response,
                                           MHD_HTTP_HEADER_WWW_AUTHENTICATE,
                                           "Basic realm=\"pgrouter\", charset=\"UTF-8\"");
+        if (request->header != NULL)
+            (void)MHD_add_response_header(request->response, request->header,
+                                          request->value);
         (void)MHD_add_response_header(request->response, MHD_HTTP_HEADER_CONTENT_TYPE,
                                       content_type);
         (void)MHD_add_response_header(request->response, MHD_HTTP_HEADER_CACHE_CONTROL,

@@ -11,6 +11,9 @@
 #include "core/loop.h"
 #include "core/text.h"
 
+/* A longer body than this is not kept. */
+#define WEB_BODY_MAX 4096u
+
 struct web;
 struct web_request;
 
@@ -31,6 +34,14 @@ bool web_configure(struct web *web, const struct endpoint_list *endpoints, int b
 /* The request's target as it was sent: "/stats;csv", "/haproxy?stats". */
 const char *web_target(const struct web_request *request);
 const char *web_method(const struct web_request *request);
+/* What came behind the headers, zero-terminated; cut where it is too long, or where
+ * memory was out. */
+const char *web_body(const struct web_request *request, bool *is_too_long);
+const char *web_authorization(const struct web_request *request); /* the header, or "" */
+/* Whom it comes from; false: from a unix socket. */
+bool web_peer(const struct web_request *request, struct address *peer);
+/* One header of its own for the answer, of constants. */
+void web_add_header(struct web_request *request, const char *header, const char *value);
 /* Does it come with this "name:password", as HTTP's Basic has it (RFC 7617)? How long
  * that takes tells nothing of it. */
 bool web_is_of(const struct web_request *request, const char *name_and_password);

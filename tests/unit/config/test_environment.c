@@ -271,6 +271,8 @@ Test(environment, survives_each_allocation_failure)
                                             "PGROUTER_POOL_MODE=transaction",
                                             "POSTGRES_PASSWORD=x",
                                             "HAPROXY_STATS_PASSWORD=y",
+                                            "PGROUTER_TOKEN=t",
+                                            "PATRONI_RESTAPI_USERNAME=p",
                                             "PGROUTER_VERBOSE=1",
                                             NULL};
     static const char *const a_host[] = {"DB_HOST=db", "DB_PORT=1",     "DB_NAME=shop",
@@ -384,6 +386,22 @@ Test(environment, says_what_a_pool_lacks)
     expect_refused((const char *const[]){"DATABASE_URL=postgres://a:sec%ret@b", NULL},
                    "DATABASE_URL: cannot be read; expected "
                    "postgresql://user:password@host:port/name\n");
+}
+
+Test(environment, has_what_switchovers_need)
+{
+    struct config *config = load_from((const char *const[]){
+        "POSTGRES_NODES=a.x:1:2,b.x:1:2", "PGROUTER_TOKEN=to ken",
+        "PATRONI_RESTAPI_USERNAME=patroni", "PATRONI_RESTAPI_PASSWORD=s;#", NULL});
+
+    cr_expect_str_eq(config->stats.control_token, "to ken");
+    cr_expect_str_eq(config->clusters[0].restapi_user, "patroni");
+    cr_expect_str_eq(config->clusters[0].restapi_password, "s;#");
+    config_release(config);
+    config = load_from((const char *const[]){"POSTGRES_NODES=a.x:1:2", NULL});
+    cr_expect_str_eq(config->stats.control_token, "");
+    cr_expect_str_eq(config->clusters[0].restapi_user, "");
+    config_release(config);
 }
 
 Test(environment, reads_secrets_from_files)

@@ -24,6 +24,7 @@ static struct {
     size_t length;
     char error[256];
     uint32_t duration_ms;
+    bool is_sent;
 } got;
 
 static void open_both(void)
@@ -59,6 +60,7 @@ static void on_answer(void *arg, const struct http_answer *answer)
     memcpy(got.body, answer->body, answer->length + 1);
     snprintf(got.error, sizeof got.error, "%s", answer->error);
     got.duration_ms = answer->duration_ms;
+    got.is_sent = answer->is_sent;
 }
 
 static struct http_request *get_from(const struct address *address, const char *host,
@@ -103,6 +105,68 @@ Test(http, brings_status_and_body)
     snprintf(line, sizeof line, "\r\nHost: pg1:%u\r\n", address_port(&server.address));
     cr_expect_not_null(strstr(server.request, line));
     cr_expect_not_null(strstr(server.request, "\r\nUser-Agent: pgrouter\r\n"));
+}
+
+static void post(struct http_call *what)
+{
+    got.has_come = false;
+    what->host = "pg1";
+    what->address = &server.address;
+    what->path = "/switchover";
+    what->timeout_ms = 2000;
+    what->on_answer = on_answer;
+    cr_assert_not_null(http_send(http, what));
+    cr_assert(loop_until(loop, &got.has_come, 5000));
+}
+
+Test(http, posts_a_body_with_a_name_and_a_password)
+{
+    struct http_call what = {
+        .body = "{\"leader\": \"n1\"}", .user = "admin", .password = "a:b"};
+
+    server.status = 412;
+    server.body = "no";
+    post(&what);
+    cr_expect_eq(got.outcome, HTTP_ANSWERED);
+    cr_expect_eq(got.status, 412);
+    cr_expect_str_eq(got.body, "no");
+    cr_expect_eq(strncmp(server.request, "POST /switchover HTTP/1.1\r\n", 27), 0, "%s",
+                 server.request);
+    cr_expect_not_null(strstr(server.request, "\r\nContent-Type: application/json\r\n"));
+    cr_expect_not_null(strstr(server.request, "\r\nContent-Length: 16\r\n"));
+    cr_expect_not_null(
+        strstr(server.request, "\r\nAuthorization: Basic YWRtaW46YTpi\r\n"), "%s",
+        server.request);
+    cr_expect_null(strstr(server.request, "Expect:"));
+    cr_expect_not_null(strstr(server.request, "\r\n\r\n{\"leader\": \"n1\"}"), "%s",
+                       server.request);
+}
+
+Test(http, tells_whether_a_request_may_have_been_read)
+{
+    struct address nobody = server.address;
+
+    server.behaviour = FAKE_RESETS;
+    get(2000);
+    cr_expect_eq(got.outcome, HTTP_REFUSED);
+    cr_expect(got.is_sent);
+    address_set_port(&nobody, 1);
+    cr_assert_not_null(get_from(&nobody, "pg1", 2000));
+    cr_assert(loop_until(loop, &got.has_come, 5000));
+    cr_expect_eq(got.outcome, HTTP_REFUSED);
+    cr_expect_not(got.is_sent);
+}
+
+Test(http, posts_without_a_name)
+{
+    struct http_call what = {.body = "{}", .user = "", .password = "x"};
+
+    post(&what);
+    cr_expect_eq(got.status, 200);
+    cr_expect_null(strstr(server.request, "Authorization"));
+    what.user = NULL;
+    post(&what);
+    cr_expect_null(strstr(server.request, "Authorization"));
 }
 
 Test(http, goes_to_the_address_whatever_the_name)

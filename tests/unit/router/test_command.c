@@ -90,6 +90,9 @@ Test(command, what_resembles_a_command_is_none)
         "shutdown wait_for_servers wait_for_clients",
         "=",
         "set client_encoding utf8",
+        "switchovers",
+        "switchover to",
+        "switchover main other",
     };
 
     for (size_t i = 0; i < COUNT_OF(texts); i++)
@@ -135,4 +138,25 @@ Test(command, parameters_of_a_server_can_be_shown_and_set)
                      "TimeZone");
     for (size_t i = 0; i < COUNT_OF(sets); i++)
         cr_expect_str_eq(parameter_of(sets[i], COMMAND_SET_PARAMETER)->name, "DateStyle");
+}
+
+Test(command, a_switchover_has_operands)
+{
+    const char *at = " SwitchOver\tMain TO \"N 2\" timeout 3; switchover to";
+    struct command command;
+
+    cr_assert(command_next(&at, &command));
+    cr_expect_eq(command.name, COMMAND_SWITCHOVER);
+    cr_expect_str_eq(command.order.cluster, "Main");
+    cr_expect_str_eq(command.order.to, "N 2");
+    cr_expect_eq(command.order.drain_ms, 3000);
+    cr_expect_null(command.why);
+    cr_assert(command_next(&at, &command));
+    cr_expect_eq(command.name, COMMAND_UNKNOWN);
+    cr_expect_not_null(strstr(command.why, "behind TO"));
+    at = "switchover";
+    cr_assert(command_next(&at, &command));
+    cr_expect_eq(command.name, COMMAND_SWITCHOVER);
+    cr_expect_eq(command.order.drain_ms, -1);
+    cr_expect_str_empty(command.order.cluster);
 }

@@ -77,6 +77,51 @@ Test(page, is_whole_html_that_loads_nothing)
     expect("prefers-color-scheme:dark");
 }
 
+Test(page, shows_a_pool_that_has_no_role_of_its_own)
+{
+    picture.settings[1].to = NULL;
+    picture.settings[1].role = ROLE_DEFAULT;
+    picture.settings[1].check_uri = picture_text("");
+    print();
+    expect(" leads to what each line says of [databases].");
+}
+
+Test(page, shows_holds_and_switchovers)
+{
+    struct overview_cluster clusters[2] = {
+        {.name = "other", .is_held = true, .present = {.sign = "of another"}},
+        {.name = "main",
+         .is_held = true,
+         .has_last = true,
+         .present = {.held_ms = 99000, .sign = "POST /hold <from> n1"},
+         .last = {.outcome = SWITCHOVER_CHANGED,
+                  .began_at_s = 60,
+                  .held_ms = 1000,
+                  .ended_ms = 2750,
+                  .from = "n1",
+                  .to = "n<2",
+                  .sign = "SWITCHOVER by alice",
+                  .n_held = 12,
+                  .n_lost = 3,
+                  .longest_wait_ms = 1700}}};
+
+    picture.overview.clusters = clusters;
+    picture.overview.n_clusters = 2;
+    print();
+    expect(
+        "<p class=DRAIN>Clients are held since 1.5 s: POST /hold &lt;from&gt; n1.</p>");
+    expect(
+        "<p>Last switchover, 1970-01-01 00:01:00 UTC: changed, from <b>n1</b> to "
+        "<b>n&lt;2</b>, 1.750 s; 12 clients held, 1.700 s at most; 3 transactions lost "
+        "(SWITCHOVER by alice).</p>");
+    expect_not("of another");
+    expect_balance("p");
+    clusters[1].is_held = clusters[1].has_last = false;
+    print();
+    expect_not("held since");
+    expect_not("Last switchover");
+}
+
 Test(page, shows_the_process)
 {
     print();

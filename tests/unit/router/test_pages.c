@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "core/memory.h"
+#include "router/console/web.h"
 #include "tests/lib/browser.h"
 #include "tests/lib/map.h"
 #include "tests/lib/turns.h"
@@ -74,6 +75,59 @@ void monitor_report(const struct monitor *monitor,
     each(arg, &report);
 }
 
+/* And the rest of it, as little as there may be. */
+void monitor_report_clusters(const struct monitor *monitor,
+                             void (*each)(void *arg, const struct cluster_report *report),
+                             void *arg)
+{
+    struct cluster_report report = {.name = "main", .primary = ""};
+
+    (void)monitor;
+    each(arg, &report);
+}
+
+void monitor_report_switchovers(const struct monitor *monitor, const char *cluster,
+                                void (*each)(void *arg,
+                                             const struct switchover *switchover),
+                                void *arg)
+{
+    struct switchover over = {.number = 1, .outcome = SWITCHOVER_CHANGED, .to = "n2"};
+
+    (void)monitor;
+    cr_assert_str_eq(cluster, "main");
+    each(arg, &over);
+    over = (struct switchover){.number = 2, .to = "nobody"};
+    each(arg, &over);
+}
+
+static unsigned n_holds;
+
+uint64_t monitor_hold(struct monitor *monitor, const char *cluster, const char *node,
+                      enum hold_cause cause, const char *sign, char why[MONITOR_WHY_MAX])
+{
+    (void)monitor;
+    (void)cause;
+    cr_assert_str_eq(cluster, "main");
+    cr_assert_str_eq(node, "n2");
+    cr_assert_str_eq(sign, "POST /hold from 127.0.0.1");
+    why[0] = '\0';
+    return ++n_holds;
+}
+
+bool monitor_release(struct monitor *monitor, const char *cluster, enum hold_cause cause)
+{
+    (void)monitor;
+    (void)cause;
+    cr_assert_str_eq(cluster, "main");
+    return true;
+}
+
+struct topology *monitor_topology(const struct monitor *monitor)
+{
+    (void)monitor;
+    return topology;
+}
+
 /* The gather has been round all workers. */
 static void bring_home(void)
 {
@@ -116,7 +170,7 @@ static void load(void)
     text_addf(&ini,
               "[cluster main]\nnodes = n1:5001, n2:5002\ncheck = tcp\n"
               "[listener rw]\nrole = any\nbind = 127.0.0.1:%u\n"
-              "[stats]\nbind = 127.0.0.1:%u\nuri = /my/page\n",
+              "[stats]\nbind = 127.0.0.1:%u\nuri = /my/page\ncontrol_token = sesame\n",
               address_port(&free_one), address_port(&address));
     config = config_load_text("test", text_get(&ini), &errors);
     cr_assert_not_null(config, "%s", text_get(&errors));
@@ -240,6 +294,66 @@ Test(pages, are_only_read)
     cr_expect_str_eq(browser_body(&browsers[0]), "");
 }
 
+/* Its status; `more` are headers and a body. */
+static int post(const char *target, const char *more)
+{
+    struct browser *browser = &browsers[0];
+    char line[256];
+
+    snprintf(line, sizeof line, "POST %s HTTP/1.1\r\nHost: test\r\nConnection: close\r\n",
+             target);
+    browser_open(browser, &address);
+    browser_say(browser, line);
+    browser_say(browser, more);
+    cr_assert(browser_wait(browser, loop, 5000));
+    browser_close(browser);
+    return atoi(browser->answer + 9);
+}
+
+Test(pages, take_orders_from_who_has_the_token)
+{
+    cr_expect_eq(post("/hold?node=n2", "Authorization: Bearer sesame\r\n"
+                                       "Content-Length: 0\r\n\r\n"),
+                 200);
+    cr_expect_not_null(strstr(browsers[0].answer, "Content-Type: application/json\r\n"));
+    cr_expect_str_eq(browser_body(&browsers[0]),
+                     "{\"cluster\": \"main\", \"node\": \"n2\", \"hold\": 1}\n");
+    cr_expect_eq(post("/hold", "Authorization: Bearer sesame\r\n"
+                               "Content-Length: 7\r\n\r\nnode=n2"),
+                 200);
+    cr_expect_eq(n_holds, 2);
+    cr_expect_eq(post("/release", "Authorization: Bearer sesame\r\n\r\n"), 200);
+    cr_expect_eq(post("/hold", "\r\n"), 401);
+    cr_expect_not_null(strstr(browsers[0].answer, "WWW-Authenticate: Bearer "));
+    cr_expect_eq(ask("GET /hold"), 405);
+    cr_expect_not_null(strstr(browsers[0].answer, "Allow: POST\r\n"));
+    cr_expect_eq(n_holds, 2);
+}
+
+Test(pages, take_no_long_orders)
+{
+    static char long_one[WEB_BODY_MAX + 200];
+    int n = snprintf(long_one, sizeof long_one,
+                     "Authorization: Bearer sesame\r\nContent-Length: %u\r\n\r\n",
+                     WEB_BODY_MAX + 1);
+
+    memset(long_one + n, '&', WEB_BODY_MAX + 1);
+    cr_expect_eq(post("/hold?node=n2", long_one), 413);
+    snprintf(long_one, sizeof long_one,
+             "Authorization: Bearer sesame\r\nContent-Length: %u\r\n\r\n", WEB_BODY_MAX);
+    memset(long_one + n, '&', WEB_BODY_MAX);
+    long_one[(unsigned)n + WEB_BODY_MAX] = '\0';
+    cr_expect_eq(post("/hold?node=n2", long_one), 200);
+}
+
+Test(pages, tell_of_the_last_switchover)
+{
+    cr_expect_eq(ask("GET /"), 200);
+    cr_expect_not_null(strstr(browser_body(&browsers[0]), "Last switchover, "));
+    cr_expect_not_null(strstr(browser_body(&browsers[0]), "to <b>n2</b>"));
+    cr_expect_null(strstr(browser_body(&browsers[0]), "nobody"), "it is under way");
+}
+
 Test(pages, tell_whether_the_process_lives_and_is_ready)
 {
     cr_expect_eq(ask("GET /healthz"), 200);
@@ -312,6 +426,7 @@ Test(pages, keep_their_address_and_path_when_new_ones_cannot_be_had)
     struct endpoint taken = {.host = (char *)(uintptr_t) "192.0.2.1", .port = 1};
     struct stats_config stats = {.uri = (char *)(uintptr_t) "/other",
                                  .auth = (char *)(uintptr_t) "",
+                                 .control_token = (char *)(uintptr_t) "",
                                  .bind = {.items = &taken, .n = 1}};
     struct text errors;
 

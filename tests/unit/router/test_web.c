@@ -23,15 +23,18 @@ static struct web_request *waiting[BROWSERS];
 static unsigned n_waiting, n_requests;
 static char target[256], method[16];
 static bool answers_at_once, has_come;
+static char body[WEB_BODY_MAX + 1], authorization[64];
+static bool body_is_too_long;
+static struct address peer;
 
 static void answer(struct web_request *request, unsigned status, const char *words)
 {
-    struct text body;
+    struct text text;
 
-    text_init(&body, 1000);
-    text_add(&body, words);
-    web_answer(request, status, "text/plain", &body);
-    text_clear(&body);
+    text_init(&text, 1000);
+    text_add(&text, words);
+    web_answer(request, status, "text/plain", &text);
+    text_clear(&text);
 }
 
 static void on_request(void *arg, struct web_request *request)
@@ -41,6 +44,9 @@ static void on_request(void *arg, struct web_request *request)
     has_come = true;
     snprintf(target, sizeof target, "%s", web_target(request));
     snprintf(method, sizeof method, "%s", web_method(request));
+    snprintf(body, sizeof body, "%s", web_body(request, &body_is_too_long));
+    snprintf(authorization, sizeof authorization, "%s", web_authorization(request));
+    (void)web_peer(request, &peer);
     if (answers_at_once)
         answer(request, 200, "at once");
     else
@@ -231,7 +237,33 @@ Test(web, reads_requests_byte_by_byte_and_spills_bodies)
     }
     cr_expect(browser_wait(&browsers[0], loop, 5000));
     cr_expect_eq(n_requests, 1);
+    cr_expect_str_eq(body, "0123456789");
+    cr_expect_not(body_is_too_long);
+    cr_expect_str_eq(authorization, "");
+    cr_expect_eq(peer.sa.sa_family, AF_INET);
+    cr_expect_eq(peer.in.sin_addr.s_addr, addresses[0].in.sin_addr.s_addr);
     cr_expect_str_eq(browser_body(&browsers[0]), "at once");
+    browser_close(&browsers[0]);
+}
+
+Test(web, closes_on_who_sends_without_end)
+{
+    static char piece[8192];
+
+    cr_assert(configure(0, 1));
+    browser_open(&browsers[0], &addresses[0]);
+    browser_say(&browsers[0], "POST / HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\n"
+                              "Transfer-Encoding: chunked\r\n\r\n");
+    memset(piece, 'x', sizeof piece);
+    for (unsigned i = 0; i < 1000 && !browsers[0].has_ended; i++) {
+        (void)!send(browsers[0].fd, "2000\r\n", 6, MSG_NOSIGNAL);
+        (void)!send(browsers[0].fd, piece, sizeof piece, MSG_NOSIGNAL);
+        (void)!send(browsers[0].fd, "\r\n", 2, MSG_NOSIGNAL);
+        loop_until(loop, NULL, 2);
+        browser_read(&browsers[0]);
+    }
+    cr_expect(browsers[0].has_ended);
+    cr_expect_eq(n_requests, 0);
     browser_close(&browsers[0]);
 }
 
