@@ -118,6 +118,15 @@ enum pool_mode config_pool_mode(const struct config *config,
     return config->main.pool_mode;
 }
 
+enum replay config_replay(const struct config *config,
+                          const struct database_config *database,
+                          const struct user_config *user)
+{
+    if (user != NULL && user->replay != REPLAY_DEFAULT)
+        return user->replay;
+    return database->replay != REPLAY_DEFAULT ? database->replay : config->main.replay;
+}
+
 enum auth_type config_auth_type(const struct config *config,
                                 const struct listener_config *listener)
 {

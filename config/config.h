@@ -43,6 +43,14 @@ enum pool_mode {
     POOL_MODE_STATEMENT,
     POOL_MODE_DEFAULT /* own_pool_mode only: config_pool_mode() */
 };
+/* What is sent again by itself when a server has ended; each means the ones before, too.
+ */
+enum replay {
+    REPLAY_OFF,
+    REPLAY_UNSENT,  /* what PostgreSQL has never begun */
+    REPLAY_ABORTED, /* what it has aborted, and nothing of it was answered */
+    REPLAY_DEFAULT  /* own_replay only: config_replay() */
+};
 enum auth_type {
     AUTH_TYPE_TRUST,
     AUTH_TYPE_ANY,
@@ -137,6 +145,8 @@ struct network_list {
 #define C_on_role_change enum on_role_change
 #define C_pool_mode enum pool_mode
 #define C_own_pool_mode enum pool_mode
+#define C_replay enum replay
+#define C_own_replay enum replay
 #define C_auth_type enum auth_type
 #define C_own_auth_type enum auth_type
 #define C_sslmode enum sslmode
@@ -285,6 +295,10 @@ enum pool_mode config_pool_mode(const struct config *config,
                                 const struct listener_config *listener,
                                 const struct database_config *database,
                                 const struct user_config *user);
+/* That of the user, else of the database, else [pgrouter]'s. `user` may be NULL. */
+enum replay config_replay(const struct config *config,
+                          const struct database_config *database,
+                          const struct user_config *user);
 enum auth_type config_auth_type(const struct config *config,
                                 const struct listener_config *listener);
 

@@ -117,6 +117,10 @@ void buffer_give(struct buffer *buffer)
 
     if (buffer == NULL)
         return;
+    if (buffer->is_kept) {
+        buffer->is_given = true;
+        return;
+    }
     pond = buffer->home;
     pond->n_taken--;
     if (buffer->bytes == NULL) {
@@ -164,6 +168,54 @@ void buffer_skip(struct buffer *buffer, uint32_t n)
 {
     REQUIRE(n <= buffer_unread(buffer));
     buffer->begin += n;
+}
+
+/* ---- keeping ------------------------------------------------------------------------
+ */
+
+void buffer_keep_add(struct buffer_keep *keep, struct buffer *buffer, uint32_t begin,
+                     uint32_t end)
+{
+    REQUIRE(buffer->bytes != NULL && !buffer->is_kept);
+    buffer->is_kept = true;
+    buffer->is_given = false;
+    buffer->kept_begin = begin;
+    buffer->kept_end = end;
+    buffer->kept_next = NULL;
+    if (keep->last != NULL)
+        keep->last->kept_next = buffer;
+    else
+        keep->first = buffer;
+    keep->last = buffer;
+    keep->n += end - begin;
+}
+
+void buffer_keep_drop(struct buffer_keep *keep)
+{
+    struct buffer *next;
+
+    for (struct buffer *buffer = keep->first; buffer != NULL; buffer = next) {
+        next = buffer->kept_next;
+        buffer->is_kept = false;
+        if (buffer->is_given)
+            buffer_give(buffer);
+    }
+    *keep = (struct buffer_keep){0};
+}
+
+struct buffer *buffer_keep_take(struct buffer_keep *keep)
+{
+    struct buffer *first = keep->first;
+
+    for (struct buffer *buffer = first; buffer != NULL; buffer = buffer->kept_next) {
+        REQUIRE(buffer->is_given);
+        buffer->is_kept = false;
+        buffer->begin = buffer->kept_begin;
+        buffer->end = buffer->kept_end;
+        buffer->next = buffer->kept_next;
+    }
+    *keep = (struct buffer_keep){0};
+    return first;
 }
 
 unsigned pond_n_taken(const struct pond *pond)

@@ -31,6 +31,11 @@ struct buffer {
     uint32_t begin;
     uint32_t end;
     uint32_t size;
+    bool is_kept;             /* by a buffer_keep, beside whoever else has it */
+    bool is_given;            /* ... who has given it back meanwhile */
+    struct buffer *kept_next; /* while it is kept: the one behind it */
+    uint32_t kept_begin;      /* likewise: what is kept of it */
+    uint32_t kept_end;
     int pipe[2];    /* read and write end when bytes == NULL */
     uint8_t *bytes; /* size of them */
 };
@@ -66,6 +71,30 @@ bool buffer_add(struct buffer *buffer, const void *bytes, uint32_t n) MUST_CHECK
 bool buffer_prepend(struct buffer *buffer, const void *bytes, uint32_t n) MUST_CHECK;
 /* The first n unread bytes have been dealt with. */
 void buffer_skip(struct buffer *buffer, uint32_t n);
+
+/* ---- keeping ------------------------------------------------------------------------
+ *
+ * What others use up, say a stream that sends it, in case that it is needed once more.
+ * Nothing is copied: who gives a kept buffer back does so as ever, and it goes to its
+ * pond when it is kept no longer.
+ */
+
+/* A zeroed one keeps nothing. */
+struct buffer_keep {
+    struct buffer *first;
+    struct buffer *last;
+    uint32_t n; /* bytes */
+};
+
+/* Its bytes from `begin` up to `end`, which nobody changes from now on; it is in memory
+ * and not kept already. */
+void buffer_keep_add(struct buffer_keep *keep, struct buffer *buffer, uint32_t begin,
+                     uint32_t end);
+/* Keeps nothing any more. */
+void buffer_keep_drop(struct buffer_keep *keep);
+/* The same, and the caller has them, in a chain, as they were kept: others have given all
+ * of them back. */
+struct buffer *buffer_keep_take(struct buffer_keep *keep);
 
 /* How many buffers of the pond are out now. */
 unsigned pond_n_taken(const struct pond *pond);

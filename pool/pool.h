@@ -121,6 +121,24 @@ struct hold_news {
     struct switchover counts;
 };
 
+/* A client whose server was ended by its node: it waits until it is known whether that
+ * was for this one alone, as by pg_terminate_backend(), or since the node goes away. */
+struct inquest {
+    struct link in_pools;
+    struct pool *pool;
+    void *client;
+    uint32_t node_id;
+    uint64_t after; /* servers with a higher id were opened since */
+    uint64_t asked_at_ms;
+};
+
+/* An end of a server that nobody here has asked for. */
+struct pool_end {
+    uint32_t node_id;
+    uint64_t at_ms;
+};
+#define POOL_ENDS_KEPT 16u
+
 struct pools_events {
     /* A client that has waited gets a server; `need` is over. */
     void (*on_lent)(void *client, struct pooled *server);
@@ -136,6 +154,8 @@ struct pools_events {
     void (*on_look)(void *client, const struct pool_look *look);
     /* The client waits; true: it need not be told again. */
     bool (*on_long_wait)(void *client, uint64_t waited_ms);
+    /* An inquest is over: the node goes away, or it serves on. */
+    void (*on_judged)(void *client, bool goes_away);
     /* Something that the health checks should know. */
     void (*on_evidence)(void *arg, uint32_t node_id);
     void (*on_hold)(void *arg, const struct hold_news *news);
@@ -154,6 +174,9 @@ struct pools {
     struct tcp_settings tcp;
     struct list memories; /* of TLS with nodes: security_memory() */
     struct slab *needs;   /* a waiting client costs no allocation */
+    struct list inquests;
+    struct pool_end ends[POOL_ENDS_KEPT]; /* the last ones; a ring */
+    unsigned n_ends;                      /* ever */
     struct list pools;
     struct table by_account;  /* the same */
     struct table by_branch;   /* what they have on each node */
@@ -222,6 +245,18 @@ void pool_forget(struct need *need);
 void pool_give(struct pooled *server, bool is_reset);
 /* Its node has lost the role: sessions end, too. */
 bool pool_is_doomed(struct pooled *server);
+/* A server of the pool, on this node, was ended by FATAL 57P01 while the client had it.
+ * To be called before the pool hears of its end; the struct is the caller's. True: the
+ * node goes away, for all that is known. False: on_judged follows, unless the inquest is
+ * dropped. */
+bool pool_inquire(struct inquest *inquest, struct pool *pool, uint32_t node_id,
+                  void *client) MUST_CHECK;
+/* What has become of a client whose server has ended: counted, also in the time line of
+ * the switchover, if there is one. */
+enum pool_loss { POOL_REPLAYED, POOL_LOST, POOL_UNKNOWN };
+void pool_note_loss(struct pool *pool, enum pool_loss loss);
+/* Nobody waits for it any more. A zeroed one, or one that is over, is fine. */
+void pool_drop_inquest(struct inquest *inquest);
 /* A cancel request is aimed at a lent server, and then PostgreSQL is done with it:
  * in between it is lent to nobody else. Nor after it, if it is not known whether the
  * request `is_over`. */

@@ -172,6 +172,30 @@ void pools_note_held(struct pools *pools, const struct need *need)
     tell(pools, watch, HOLD_NEWS_LENT);
 }
 
+void pool_note_loss(struct pool *pool, enum pool_loss loss)
+{
+    struct hold_watch *watch = find_watch(pool->pools, pool->cluster, 0);
+    bool is_of_hold = watch != NULL && pool->terms.role == ROLE_PRIMARY;
+
+    switch (loss) {
+    case POOL_REPLAYED:
+        pool->counts.replayed++;
+        if (is_of_hold)
+            watch->news.counts.n_replayed++;
+        break;
+    case POOL_LOST:
+        pool->counts.lost++;
+        if (is_of_hold)
+            watch->news.counts.n_lost++;
+        break;
+    case POOL_UNKNOWN:
+        pool->counts.unknown++;
+        if (is_of_hold)
+            watch->news.counts.n_unknown++;
+        break;
+    }
+}
+
 void pools_begin_holds(struct pools *pools)
 {
     list_init(&pools->hold_watches);

@@ -6,6 +6,7 @@
  *   pool_handover.c  ... to a client of another worker
  *   pool_notices.c   what the ledger has other workers told
  *   pool_holds.c     what is told of changes of the primary
+ *   pool_inquest.c   whether a node that ends servers goes away
  *   pool_upkeep.c    what a change of topology, and time, do to a pool
  *   pools.c          a worker's pools: made, found, freed
  *   pool_views.c     what views show
@@ -114,6 +115,21 @@ void member_end(struct loop *loop, struct member *member);
 bool member_open(struct member *member, const struct topology_node *node) MUST_CHECK;
 /* A slot for a client that waits: a server is opened for it. */
 void pools_on_grant(struct pools *pools, struct ledger_notice *notice);
+
+/* One that nobody waits for. False when there is no slot, or no memory. */
+bool pool_open_one(struct pool *pool, struct pool_branch *branch);
+
+/* ---- pool_inquest.c -----------------------------------------------------------------
+ */
+
+/* A server was lost that had been open. */
+void pools_on_end(struct pools *pools, uint32_t node_id);
+/* A login has succeeded, or failed: `sqlstate` as the node said it, "" when it said none.
+ */
+void pools_on_login(struct pools *pools, const struct member *member, bool has_failed,
+                    const char *sqlstate);
+/* Behind a change of the topology, and now and then. */
+void pools_pursue(struct pools *pools);
 
 /* ---- pool_handover.c ----------------------------------------------------------------
  */

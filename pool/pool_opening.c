@@ -20,6 +20,23 @@ bool member_open(struct member *member, const struct topology_node *node)
                        &pooled_events, member);
 }
 
+bool pool_open_one(struct pool *pool, struct pool_branch *branch)
+{
+    const struct topology_node *node = pool_usable_node(pool, branch->node_id);
+    struct member *member = node == NULL ? NULL : memory_zeroed(sizeof *member);
+
+    if (member == NULL ||
+        !ledger_try(pool->pools->ledger, branch->ledger_branch, &member->pooled.slot)) {
+        memory_free(member);
+        return false;
+    }
+    member->pool = pool;
+    member->branch = branch;
+    if (!member_open(member, node))
+        member_close(member);
+    return true;
+}
+
 /* A slot for a client that waits: a server is opened for it. */
 void pools_on_grant(struct pools *pools, struct ledger_notice *notice)
 {
@@ -99,6 +116,7 @@ static void on_open(struct pooled *server, const struct login_welcome *welcome)
     }
     set_welcome(member->pool, &welcome->parameters);
     account_set_keys(member->pool->account, &member->pool->keys);
+    pools_on_login(member->pool->pools, member, false, "");
     if (server->state == POOLED_IDLE)
         finish_opening(member);
 }
@@ -179,6 +197,8 @@ static void on_lost(struct pooled *server, const char *sqlstate, const char *why
         TEXT("state", pooled_state_name(server->state)),
         TEXT("sqlstate", *sqlstate == '\0' ? NULL : sqlstate), TEXT("text", why),
         NUMBER("worker", pool->pools->worker));
+    if (was_opening)
+        pools_on_login(pool->pools, member, true, sqlstate);
     if (member->is_idle)
         member_close_idle(member);
     else
@@ -186,6 +206,8 @@ static void on_lost(struct pooled *server, const char *sqlstate, const char *why
     pool->pools->events->on_evidence(pool->pools->arg, branch->node_id);
     if (was_opening)
         step_back(pool, branch, sqlstate, why);
+    else
+        pools_on_end(pool->pools, branch->node_id);
 }
 
 static const struct pooled_events pooled_events = {

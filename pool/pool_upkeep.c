@@ -1,7 +1,6 @@
 #include "pool/pool_inside.h"
 
 #include "core/log.h"
-#include "core/memory.h"
 
 /* How often idle servers are looked at for their age. */
 #define UPKEEP_S 0.25
@@ -95,6 +94,7 @@ void pools_set_topology(struct pools *pools, struct topology *topology)
         follow_topology(CONTAINER_OF(item, struct pool, in_pools));
     }
     pools_follow_holds(pools);
+    pools_pursue(pools);
 }
 
 void pools_set_security(struct pools *pools, struct security *security)
@@ -118,23 +118,12 @@ static unsigned n_servers(const struct pool *pool)
         .n_used;
 }
 
-/* One that nobody waits for. */
 static void open_in_advance(struct pool *pool)
 {
     struct pool_branch *branch = pool_choose_branch(pool);
-    const struct topology_node *node =
-        branch == NULL ? NULL : pool_usable_node(pool, branch->node_id);
-    struct member *member = node == NULL ? NULL : memory_zeroed(sizeof *member);
 
-    if (member == NULL ||
-        !ledger_try(pool->pools->ledger, branch->ledger_branch, &member->pooled.slot)) {
-        memory_free(member);
-        return;
-    }
-    member->pool = pool;
-    member->branch = branch;
-    if (!member_open(member, node))
-        member_close(member);
+    if (branch != NULL)
+        (void)pool_open_one(pool, branch);
 }
 
 /* Workers take turns, so that two do not open the same one. */
@@ -278,6 +267,7 @@ static void on_upkeep(struct ev_loop *ev, ev_timer *timer, int events)
         if (is_forgotten(pool, now_ms))
             forget_pool(pools, pool);
     }
+    pools_pursue(pools);
 }
 
 void pools_begin_upkeep(struct pools *pools)

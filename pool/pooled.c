@@ -44,8 +44,80 @@ static struct loop *loop_of(const struct pooled *server)
     return server->connection->stream.loop;
 }
 
+/* ---- what is under way --------------------------------------------------------------
+ */
+
+void pooled_keep(struct pooled *server, struct buffer *bytes, uint32_t begin,
+                 uint32_t end)
+{
+    struct pooled_watch *watch = &server->watch;
+
+    if (!watch->is_whole || watch->request.n + (end - begin) > watch->keep_max)
+        pooled_keep_none(server);
+    else
+        buffer_keep_add(&watch->request, bytes, begin, end);
+}
+
+/* One message is asked that has an answer, Query or Sync at its end, and it is here in
+ * whole: the server will say more than the begin of an answer. */
+static bool is_asked_in_whole(const struct flow *flow)
+{
+    return ending_debt(flow) == ENDING_OWES_READY && (flow->flags & FLOW_CUT) == 0;
+}
+
+bool pooled_hold(struct pooled *server, struct buffer *bytes)
+{
+    struct pooled_watch *watch = &server->watch;
+
+    if (watch->keeps != POOLED_KEEPS_UNANSWERED || watch->request.first == NULL ||
+        (watch->heard & ~HEARD_WARNING) != 0 || !is_asked_in_whole(&server->flow) ||
+        watch->n_held + buffer_unread(bytes) > watch->keep_max)
+        return false;
+    bytes->next = NULL;
+    if (watch->held == NULL)
+        watch->held = bytes;
+    else
+        watch->last_held->next = bytes;
+    watch->last_held = bytes;
+    watch->n_held += buffer_unread(bytes);
+    return true;
+}
+
+struct buffer *pooled_take_held(struct pooled *server)
+{
+    struct buffer *held = server->watch.held;
+
+    server->watch.held = server->watch.last_held = NULL;
+    server->watch.n_held = 0;
+    return held;
+}
+
+static void give_chain(struct buffer *first)
+{
+    struct buffer *next;
+
+    for (; first != NULL; first = next) {
+        next = first->next;
+        buffer_give(first);
+    }
+}
+
+static void end_watch(struct pooled *server)
+{
+    bool is_unsent = server->watch.is_unsent;
+
+    pooled_keep_none(server);
+    give_chain(pooled_take_held(server));
+    buffer_give(server->watch.word);
+    server->watch = (struct pooled_watch){.is_unsent = is_unsent};
+}
+
 static void lose(struct pooled *server, const char *sqlstate, const char *why)
 {
+    if (server->state == POOLED_ACTIVE) {
+        stream_close(&server->connection->stream); /* it holds the request's buffers */
+        translation_undo(&server->translation);
+    }
     translation_end(&server->translation);
     if (server->state == POOLED_TUNING)
         server->lease->on_unfit(server);
@@ -228,14 +300,49 @@ static void settle_tuning(struct pooled *server)
     parameters_release(given_up);
 }
 
+/* What a transaction is after an error. The savepoint is there for whoever reads the
+ * node's log. */
+static const char failing_query[] =
+    "BEGIN; ROLLBACK TO SAVEPOINT \"transaction lost in switchover\"";
+
+/* It is as its client wants it, but for the failed transaction. */
+static void fail_or_begin(struct pooled *server)
+{
+    uint8_t bytes[MESSAGE_HEADER_BYTES + sizeof failing_query];
+
+    server->is_failing = server->fails_first;
+    server->fails_first = false;
+    if (!server->is_failing) {
+        enter(server, POOLED_ACTIVE);
+        server->lease->on_tuned(server);
+    } else if (!say(server, bytes,
+                    message_write_string('Q', failing_query, bytes, sizeof bytes))) {
+        lose(server, "", "out of memory");
+    }
+}
+
+/* The error that it has said is the one that was wanted. */
+static void end_failing(struct pooled *server)
+{
+    server->is_failing = false;
+    server->has_erred = false;
+    if (server->flow.status != 'E') {
+        lose(server, "", "it has not failed as it was told to");
+        return;
+    }
+    enter(server, POOLED_ACTIVE);
+    server->lease->on_tuned(server);
+}
+
 static void end_tuning(struct pooled *server)
 {
     settle_tuning(server);
-    enter(server, POOLED_ACTIVE);
-    if (server->has_erred)
+    if (server->has_erred) {
+        enter(server, POOLED_ACTIVE);
         server->lease->on_untunable(server, server->why);
-    else
-        server->lease->on_tuned(server);
+    } else {
+        fail_or_begin(server);
+    }
 }
 
 /* Its answer is followed by tuning. */
@@ -259,8 +366,7 @@ static void end_check(struct pooled *server)
     if (server->has_erred) {
         lose(server, "", server->why);
     } else if (wanted == server->parameters || tune(server, wanted)) {
-        enter(server, POOLED_ACTIVE);
-        server->lease->on_tuned(server);
+        fail_or_begin(server);
     } else if (server->has_erred) {
         end_tuning(server);
     }
@@ -280,8 +386,13 @@ bool pooled_lend(struct pooled *server, const struct lease_events *lease, void *
     if (check_query != NULL)
         return check(server, check_query, wanted);
     if (wanted == server->parameters || tune(server, wanted)) {
-        enter(server, POOLED_ACTIVE);
-        return true;
+        if (!server->fails_first) {
+            enter(server, POOLED_ACTIVE);
+            return true;
+        }
+        enter(server, POOLED_TUNING);
+        fail_or_begin(server);
+        return false;
     }
     enter(server, POOLED_TUNING);
     if (server->has_erred)
@@ -371,6 +482,8 @@ static bool begin_cleaning(struct pooled *server, const char *query, bool is_res
 bool pooled_take_back(struct pooled *server, const char *reset_query, uint64_t timeout_ms)
 {
     translation_end(&server->translation);
+    end_watch(server);
+    server->fails_first = server->is_failing = false;
     server->lease = NULL;
     server->client = NULL;
     server->used_at_ms = loop_now_ms(loop_of(server));
@@ -399,6 +512,7 @@ void pooled_close(struct pooled *server)
     server->login = NULL;
     buffer_give(server->kept);
     server->kept = NULL;
+    end_watch(server);
     translation_clear(&server->translation);
     parameters_release(server->parameters);
     parameters_release(server->untuned);
@@ -559,9 +673,52 @@ static bool see(struct pooled *server, const struct message_view *message)
     if (!message_read_ready(message->body, message->length, &status) ||
         flow_see_ready(&server->flow, status) == FLOW_CONFUSED)
         return false;
+    server->watch.heard = 0;
+    pooled_keep_none(server); /* a part of it is done */
+    if ((server->flow.n_groups | server->flow.n_tail) == 0)
+        server->watch.asked = 0;
     if (server->state == POOLED_ACTIVE)
         server->lease->on_ready(server, status == 'I');
     return true;
+}
+
+/* It will say nothing more. False when memory is out. */
+static bool keep_word(struct pooled *server, const struct message_view *message)
+{
+    server->watch.word = buffer_take(loop_of(server)->pond);
+    return server->watch.word != NULL &&
+           buffer_add(server->watch.word, message->body - MESSAGE_HEADER_BYTES,
+                      message->n + MESSAGE_HEADER_BYTES);
+}
+
+/* An ErrorResponse, or NoticeResponse, by which a server takes its leave of a client.
+ * False when memory is out. */
+static bool see_leave(struct pooled *server, const struct message_view *message)
+{
+    struct error_fields error;
+    enum ending_how how;
+
+    if (message->n < message->length)
+        return true; /* it is longer than any of those */
+    error_read(message->body, message->n, &error);
+    if (message->type == 'N') {
+        if (ending_is_warning(&error))
+            server->watch.heard |= HEARD_WARNING;
+        return true;
+    }
+    if (!ending_is_last(&error, &how))
+        return true;
+    server->watch.how = (uint8_t)how;
+    snprintf(server->why, sizeof server->why, "%s", error.text);
+    return keep_word(server, message);
+}
+
+/* What was heard by this, as far as the client hears it. */
+static void note_heard(struct pooled *server, const struct message_view *message)
+{
+    server->watch.heard |= ending_heard[message->type];
+    if (message->type == 'C')
+        server->watch.heard |= (uint8_t)ending_read_tag(message->body, message->n);
 }
 
 /* The same, and what it means for prepared statements. */
@@ -574,6 +731,12 @@ static bool see_all(struct pooled *server, const struct message_view *message,
     if (message->type == 'Z' && server->has_reset && server->state == POOLED_ACTIVE &&
         !put_back(server, edit, at - MESSAGE_HEADER_BYTES))
         return false;
+    if (server->watch.is_on && (message->type == 'E' || message->type == 'N')) {
+        if (!see_leave(server, message))
+            return false;
+        if (server->watch.word != NULL)
+            return true;
+    }
     if (!see(server, message))
         return false;
     if (message->type == 'C' && !see_tag(server, message))
@@ -583,6 +746,7 @@ static bool see_all(struct pooled *server, const struct message_view *message,
     switch (
         translation_see(&server->translation, &server->flow, n_answered, message->type)) {
     case SIGHT_PASSES:
+        note_heard(server, message);
         break;
     case SIGHT_IS_OURS:
         edit_cut(edit, at - MESSAGE_HEADER_BYTES, end);
@@ -590,6 +754,7 @@ static bool see_all(struct pooled *server, const struct message_view *message,
     case SIGHT_IS_DEALLOCATE:
         edit_cut(edit, at - MESSAGE_HEADER_BYTES, end);
         edit_insert(edit, end, translation_deallocated, TRANSLATION_DEALLOCATED_BYTES);
+        server->watch.heard |= HEARD_COMPLETE;
         break;
     case SIGHT_CONFUSED:
         return false;
@@ -597,11 +762,16 @@ static bool see_all(struct pooled *server, const struct message_view *message,
     return true;
 }
 
+/* A longer error, or notice, is no server's last word. */
+#define LEAVE_MAX 4096u
+
 /* Of which it must be known what it says before any of it passes. */
-static bool must_be_whole(const struct message_view *message)
+static bool must_be_whole(const struct pooled *server, const struct message_view *message)
 {
     return message->type == 'Z' || message->type == 'S' ||
-           (message->type == 'C' && message->length < TRANSLATION_TAG_MAX);
+           (message->type == 'C' && message->length < TRANSLATION_TAG_MAX) ||
+           ((message->type == 'E' || message->type == 'N') &&
+            message->length < LEAVE_MAX && server->watch.is_on);
 }
 
 /* Follows the messages in a piece of what the server says. `*n_used` is how far; what is
@@ -622,9 +792,11 @@ static bool follow(struct pooled *server, const uint8_t *bytes, size_t n, size_t
         case MESSAGE_WHOLE:
             if (!see_all(server, &message, edit))
                 return false;
+            if (server->watch.word != NULL)
+                return true;
             break;
         case MESSAGE_BEGUN:
-            if (must_be_whole(&message))
+            if (must_be_whole(server, &message))
                 return true;
             if (!see_all(server, &message, edit))
                 return false;
@@ -780,11 +952,13 @@ static void on_login_bytes(struct pooled *server, struct buffer *bytes)
     login_run_free(login);
 }
 
-/* What stands before a message that makes no sense is an answer all the same: a node that
- * ends a server says so behind its last one. */
+/* What stands before a message that makes no sense, or is the last one, is an answer all
+ * the same: a node that ends a server says so behind its last one. */
 static void take_last(struct pooled *server, struct buffer *bytes, size_t n_used,
                       struct edit *edit)
 {
+    bool has_left = server->watch.word != NULL;
+
     bytes->end -= buffer_unread(bytes) - (uint32_t)n_used;
     if (server->state == POOLED_ACTIVE) {
         pass_bytes(server, bytes, edit);
@@ -792,8 +966,10 @@ static void take_last(struct pooled *server, struct buffer *bytes, size_t n_used
         buffer_give(bytes);
         edit_drop(edit);
     }
-    if (server->state != POOLED_CLOSING)
-        lose(server, "", "the node says what answers nothing");
+    if (server->state == POOLED_CLOSING)
+        return;
+    server->watch.is_confused = !has_left;
+    lose(server, "", has_left ? server->why : "the node says what answers nothing");
 }
 
 /* What the server has begun to say when it had no client is not for one who comes in the
@@ -811,10 +987,11 @@ static void take(struct pooled *server, struct buffer *bytes)
 {
     struct edit edit;
     size_t n_used;
-    bool makes_sense;
+    bool makes_sense, has_left;
 
     if (!join_tail(server, bytes)) {
         buffer_give(bytes);
+        server->watch.is_confused = true;
         lose(server, "", "the node says what answers nothing");
         return;
     }
@@ -823,14 +1000,17 @@ static void take(struct pooled *server, struct buffer *bytes)
     makes_sense = follow(server, edit.bytes, buffer_unread(bytes), &n_used, &edit);
     if (server->state != POOLED_ACTIVE)
         server->drops_rest = server->n_left > 0;
-    if (!edit_end(&edit, n_used) || (makes_sense && !keep_tail(server, bytes, n_used))) {
+    has_left = server->watch.word != NULL;
+    if (!edit_end(&edit, n_used) ||
+        (makes_sense && !has_left && !keep_tail(server, bytes, n_used))) {
         buffer_give(bytes);
         edit_drop(&edit);
+        server->watch.is_confused = !edit.has_failed;
         lose(server, "",
              edit.has_failed ? "out of memory" : "the node says what answers nothing");
         return;
     }
-    if (!makes_sense) {
+    if (!makes_sense || has_left) {
         take_last(server, bytes, n_used, &edit);
         return;
     }
@@ -840,7 +1020,10 @@ static void take(struct pooled *server, struct buffer *bytes)
     }
     buffer_give(bytes);
     edit_drop(&edit);
-    if (server->state == POOLED_TUNING && flow_is_at_rest(&server->flow)) {
+    if (server->state == POOLED_TUNING && server->is_failing) {
+        if ((server->flow.flags | server->flow.n_groups) == 0)
+            end_failing(server);
+    } else if (server->state == POOLED_TUNING && flow_is_at_rest(&server->flow)) {
         if (server->wanted != NULL)
             end_check(server);
         else
@@ -883,6 +1066,9 @@ static void on_sent(struct stream *stream)
 {
     struct pooled *server = stream->owner;
 
+    server->watch.is_unsent = false;
+    if (server->watch.keeps == POOLED_KEEPS_UNSENT)
+        pooled_keep_none(server);
     if (server->state == POOLED_ACTIVE)
         server->lease->on_sent(server);
 }

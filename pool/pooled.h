@@ -8,7 +8,8 @@
  *   CONNECTING  to its node                              pool/server.c
  *   LOGIN       as its pool's user                       pool/login.c
  *   IDLE        at rest, to be lent
- *   TUNING      lent: it is given the client's session parameters
+ *   TUNING      lent: it is given the client's session parameters, and a failed
+ *               transaction if that is what its client has
  *   ACTIVE      lent: a client drives what is said on it
  *   CLEANING    brought to rest after a client that left, or reset for the next one, or
  *               told its connect query
@@ -28,6 +29,7 @@
 #include "pool/security.h"
 #include "pool/server.h"
 #include "pool/translation.h"
+#include "wire/ending.h"
 #include "wire/flow.h"
 #include "wire/message.h"
 
@@ -89,8 +91,30 @@ struct lease_events {
     void (*on_ready)(struct pooled *server, bool is_idle);
     /* The server is at rest, and could serve another client. */
     void (*on_rest)(struct pooled *server);
-    /* It is gone, while ACTIVE; its owner is told after this. */
+    /* It is gone, while ACTIVE; its owner is told after this. What is known of the
+     * request under way is in server->watch, and `request` and `held` may be taken. */
     void (*on_lost)(struct pooled *server, const char *why);
+};
+
+/* How long a client's request is kept, in case that its server ends. */
+enum pooled_keeps { POOLED_KEEPS_NOTHING, POOLED_KEEPS_UNSENT, POOLED_KEEPS_UNANSWERED };
+
+/* What is known of the requests that a client has under way: wire/ending.h. */
+struct pooled_watch {
+    struct buffer_keep request; /* as the client has said it; empty: it is not kept */
+    struct buffer *held;        /* a chain: the begin of the answer, not passed on yet */
+    struct buffer *last_held;
+    struct buffer *word; /* the FATAL error that was the server's last word; NULL: none */
+    uint32_t n_held;     /* bytes */
+    uint32_t keep_max;   /* the same, of `request` and `held` each */
+    uint8_t keeps;       /* pooled_keeps */
+    uint8_t asked;       /* asked_flag */
+    uint8_t heard;       /* heard_flag */
+    uint8_t how;         /* ending_how, once it has ended */
+    bool is_on;          /* somebody wants to know */
+    bool is_whole;       /* `request` has all that was forwarded since it was at rest */
+    bool is_unsent;      /* the last byte that was forwarded has not left us */
+    bool is_confused;    /* it has not ended, but said what makes no sense */
 };
 
 /* What is left of a server's parts between two workers. */
@@ -115,6 +139,7 @@ struct pooled {
     struct parameter_set *untuned;    /* held; while TUNING: what they were */
     struct parameter_set *defaults;   /* held; of a session that has set nothing */
     struct ledger_slot slot;
+    struct pooled_watch watch;     /* while ACTIVE, for the lease's owner */
     struct pooled_luggage luggage; /* while MOVING and packed: connection is NULL */
     struct flow flow;
     struct translation translation; /* of names of prepared statements */
@@ -144,6 +169,10 @@ struct pooled {
     bool was_reset;  /* while CLEANING: a reset query was said */
     bool has_reset;  /* while ACTIVE: the client has said RESET, or DISCARD ALL */
     bool has_erred;  /* while TUNING and CLEANING */
+    /* Before the lease, and while TUNING: its client is in a transaction that was lost
+     * with another server, and this one is to be in a failed transaction, too. */
+    bool fails_first;
+    bool is_failing; /* it was told so */
     bool is_cut;     /* while ACTIVE: what the client was given ends inside a message */
     bool drops_rest; /* of the message under way, which began before the lease */
     char why[160];   /* likewise: the error */
@@ -201,8 +230,28 @@ static inline bool pooled_was_at_rest(const struct pooled *server)
 /* True: gone already. False: on_sent follows, or on_lost. */
 static inline bool pooled_send(struct pooled *server, struct buffer *bytes)
 {
-    return stream_send(&server->connection->stream, bytes);
+    bool is_gone = stream_send(&server->connection->stream, bytes);
+
+    server->watch.is_unsent = !is_gone;
+    return is_gone;
 }
+/* The bytes of the buffer from `begin` up to `end` are the client's, and what is to be
+ * sent comes of them: keeps them, as far as they are wanted. Before the flow hears of
+ * them, if `is_first`: nothing else is under way. */
+void pooled_keep(struct pooled *server, struct buffer *bytes, uint32_t begin,
+                 uint32_t end);
+/* What was kept of the present request is not needed any more, or is not all of it. */
+static inline void pooled_keep_none(struct pooled *server)
+{
+    if (server->watch.request.first != NULL)
+        buffer_keep_drop(&server->watch.request);
+    server->watch.is_whole = false;
+}
+/* What the server says is the begin of an answer to a request that is kept: whether it is
+ * held back, and the buffer taken over. */
+bool pooled_hold(struct pooled *server, struct buffer *bytes) MUST_CHECK;
+/* What is held back, a chain, for the caller; NULL: nothing. */
+struct buffer *pooled_take_held(struct pooled *server);
 /* The client is slow: nothing is read from the server meanwhile. */
 static inline void pooled_want(struct pooled *server, bool bytes)
 {

@@ -22,6 +22,7 @@ bool pools_init(struct pools *pools, struct loop *loop, unsigned worker,
     pools->home.statements = statement_store_new(texts);
     pools->needs = slab_new(sizeof(struct need));
     list_init(&pools->pools);
+    list_init(&pools->inquests);
     list_init(&pools->memories);
     pools->home.memories = &pools->memories;
     pools_begin_upkeep(pools);
@@ -191,8 +192,9 @@ struct pool *pools_find(struct pools *pools, struct account *account,
                         const struct pool_terms *terms, const struct pool_texts *texts)
 {
     struct pool *pool = find_pool(pools, account);
+    bool is_new = pool == NULL;
 
-    if (pool != NULL) {
+    if (!is_new) {
         account_release(account); /* it has one already */
     } else {
         pool = make_pool(pools, account);
@@ -204,7 +206,13 @@ struct pool *pools_find(struct pools *pools, struct account *account,
     }
     pool->terms = *terms;
     pool->used_at_ms = loop_now_ms(pools->loop);
-    return set_texts(pool, texts) ? pool : NULL;
+    if (set_texts(pool, texts))
+        return pool;
+    if (is_new) { /* nobody could tell where its servers are */
+        list_remove(&pools->pools, &pool->in_pools);
+        pool_free(pool);
+    }
+    return NULL;
 }
 
 static const struct pool_texts no_texts = {

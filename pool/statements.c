@@ -5,6 +5,7 @@
 
 #include "core/hash_table.h"
 #include "core/table.h"
+#include "wire/ending.h"
 
 /* Statements that no client has a name for, and what their texts may take. */
 #define UNUSED_MAX 1000
@@ -27,6 +28,7 @@ struct statement {
     struct statement_store *store;
     const struct statement_text *text; /* held */
     unsigned references;
+    bool is_plain;
     struct link in_unused;
     struct table_entry in_table;
 };
@@ -118,6 +120,9 @@ static struct statement *add_statement(struct statement_store *store, const uint
         memory_free(made);
         return NULL;
     }
+    made->is_plain =
+        !(ending_asked(sql_look((const char *)key, strnlen((const char *)key, n_rest))) &
+          ASKED_ODD);
     table_add(&store->statements, &made->in_table, hash);
     return made;
 }
@@ -169,6 +174,11 @@ void statement_release(struct statement *statement)
 const char *statement_name(const struct statement *statement)
 {
     return statement->text->name;
+}
+
+bool statement_is_plain(const struct statement *statement)
+{
+    return statement->is_plain;
 }
 
 const uint8_t *statement_rest(const struct statement *statement, size_t *n)

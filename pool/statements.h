@@ -48,6 +48,8 @@ void statement_release(struct statement *statement); /* NULL is fine */
 
 /* Its name on servers: shorter than STATEMENT_NAME_MAX. */
 const char *statement_name(const struct statement *statement);
+/* Whether it commits nothing before its end: SQL_PLAIN of wire/sql.h, and SQL_SINGLE. */
+bool statement_is_plain(const struct statement *statement);
 /* What stands behind the name in the body of its Parse. */
 const uint8_t *statement_rest(const struct statement *statement, size_t *n);
 

@@ -676,6 +676,7 @@ static enum translated pass_renamed(const struct job *job, const char *text)
         result = provide(job, name->statement);
     if (result != TRANSLATED)
         return result;
+    job->translation->binds_plain = statement_is_plain(name->statement);
     (void)forward(job, job->message->type);
     rename_in(job, text, statement_name(name->statement));
     return TRANSLATED;
@@ -733,6 +734,7 @@ enum translated translation_ask(struct translation *translation, struct flow *fl
 {
     struct job job = {translation, flow, message, edit, at, next};
 
+    translation->binds_plain = false;
     if (flow_is_copying_in(flow) || (flow->flags & FLOW_SKIPPING) != 0)
         return TRANSLATED_AS_IS; /* illegal, or skipped */
     if (flow->n_tail > UINT32_MAX - NOTES_PER_MESSAGE)

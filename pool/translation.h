@@ -65,6 +65,7 @@ struct translation {
     struct parameter_set *const *session; /* the server's, at any time; may be NULL */
     unsigned max;                         /* statements on the server */
     bool has_unnamed;   /* the server's statement without a name is this client's */
+    bool binds_plain;   /* the last Bind was of a statement that is: SQL_PLAIN */
     uint32_t synced_at; /* flow.n_forwarded behind the last Sync */
     struct note *notes; /* a ring */
     uint32_t size;      /* of it, 0 or a power of 2 */
@@ -79,6 +80,9 @@ void translation_begin(struct translation *translation, struct statement_store *
                        struct parameter_set *const *session, unsigned max);
 /* The client has left; its names are its own. */
 void translation_end(struct translation *translation);
+/* The server is gone with what it has not answered: the client's names mean what they
+ * meant before. translation_end() follows. */
+void translation_undo(struct translation *translation);
 /* The server is gone. */
 void translation_clear(struct translation *translation);
 
@@ -149,7 +153,7 @@ enum translation_sight translation_see(struct translation *translation,
 extern const uint8_t translation_deallocated[TRANSLATION_DEALLOCATED_BYTES];
 
 /* It has said CommandComplete: of DEALLOCATE ALL and DISCARD ALL? */
-#define TRANSLATION_TAG_MAX 16u
+#define TRANSLATION_TAG_MAX 24u
 void translation_see_tag(struct translation *translation, const uint8_t *body, size_t n);
 /* It has said ErrorResponse, of which the first `n` bytes are here: plans do not fit the
  * tables any more, or statements are gone that should be there? */

@@ -276,6 +276,13 @@ void translation_begin(struct translation *translation, struct statement_store *
     translation->has_unnamed = false;
 }
 
+void translation_undo(struct translation *translation)
+{
+    for (uint32_t i = translation->n_notes; i > 0; i--)
+        take_back(translation, note_at(translation, i - 1));
+    translation->n_notes = 0;
+}
+
 /* What is left is about the server's statements. */
 void translation_end(struct translation *translation)
 {

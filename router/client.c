@@ -339,6 +339,16 @@ void client_close(struct client *client, enum close_reason reason)
     loop_defer(worker->loop, &client->end);
 }
 
+/* What to do about it; NULL: nothing that we know of. */
+static const char *hint_of(enum close_reason reason)
+{
+    if (reason == CLOSE_ROLE_CHANGED || reason == CLOSE_SERVER_LOST)
+        return "Connect again: that leads to a node that has the role.";
+    if (reason == CLOSE_OUTCOME_UNKNOWN)
+        return "See whether it has taken effect before it is done again.";
+    return NULL;
+}
+
 /* What a refusal looks like on the wire; 0 bytes when there are no words for it. */
 static size_t compose_refusal(const struct client *client, const char *detail,
                               uint8_t bytes[ERROR_BYTES_MAX])
@@ -356,8 +366,8 @@ static size_t compose_refusal(const struct client *client, const char *detail,
     case STARTUP_SSL:
     case STARTUP_GSSENC: /* never 'N': a client that prefers TLS would go on in clear text
                           */
-        return error_write(fact->sqlstate, detail != NULL ? detail : fact->text, NULL,
-                           bytes);
+        return error_write(fact->sqlstate, detail != NULL ? detail : fact->text,
+                           hint_of(client->reason), bytes);
     case STARTUP_INCOMPLETE:
     case STARTUP_CANCEL:
     case STARTUP_GARBAGE:
@@ -381,6 +391,28 @@ static bool is_in_message(const struct client *client)
     return client->lease != NULL && client->lease->is_cut;
 }
 
+/* The client's last words go to it; NULL: there are none. */
+static void end_with(struct client *client, struct buffer *buffer, const char *detail)
+{
+    if (buffer == NULL || !(states[client->state].next & BIT(REFUSING))) {
+        buffer_give(buffer);
+        client_close(client, client->reason);
+        return;
+    }
+    log_end(client, detail);
+    if (client->state == CLIENT_WAITING)
+        worker_stop_waiting(client->worker, client);
+    session_drop_server(client, false);
+    lease_drop(client);
+    login_drop(client);
+    console_drop(client);
+    drop_inbox(client);
+    client_enter(client, CLIENT_REFUSING);
+    (void)stream_send(&client->stream, buffer);
+    stream_end(&client->stream);
+    stream_want(&client->stream, true); /* until it closes too: then nothing is lost */
+}
+
 void client_refuse(struct client *client, enum close_reason reason, const char *detail)
 {
     struct buffer *buffer;
@@ -397,25 +429,22 @@ void client_refuse(struct client *client, enum close_reason reason, const char *
     count_refusal(client);
     n = compose_refusal(client, detail, bytes);
     buffer = n > 0 ? buffer_take(client->worker->loop->pond) : NULL;
-    if (buffer == NULL || !buffer_add(buffer, bytes, (uint32_t)n) ||
-        !(states[client->state].next & BIT(REFUSING))) {
+    if (buffer != NULL && !buffer_add(buffer, bytes, (uint32_t)n)) {
         buffer_give(buffer);
-        client_close(client, reason);
+        buffer = NULL;
+    }
+    end_with(client, buffer, detail);
+}
+
+void client_refuse_with(struct client *client, enum close_reason reason,
+                        struct buffer *words)
+{
+    if (client->state == CLIENT_CLOSING || client->state == CLIENT_REFUSING) {
+        buffer_give(words);
         return;
     }
-
-    log_end(client, detail);
-    if (client->state == CLIENT_WAITING)
-        worker_stop_waiting(client->worker, client);
-    session_drop_server(client, false);
-    lease_drop(client);
-    login_drop(client);
-    console_drop(client);
-    drop_inbox(client);
-    client_enter(client, CLIENT_REFUSING);
-    (void)stream_send(&client->stream, buffer);
-    stream_end(&client->stream);
-    stream_want(&client->stream, true); /* until it closes too: then nothing is lost */
+    client->reason = reason;
+    end_with(client, words, NULL);
 }
 
 void client_keep(struct client *client, struct buffer *bytes)

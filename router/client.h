@@ -19,6 +19,7 @@
  *   IDLE         of a pool, without a server              router/lease.c
  *   QUEUED       it waits for a server of its pool
  *   LEASED       it has one
+ *   INQUIRING    its server was ended: does the node go away?  router/loss.c
  *   CONSOLE      it commands us                           router/console/console.c
  *   CANCELLING   its cancel request is under way          router/cancel.c
  *   REFUSING     an error is on its way to it             router/client.c
@@ -88,7 +89,9 @@ enum client_inbox {
                                                     TO(REFUSING) | TO(CLOSING))           \
     X(QUEUED,      QUERY,  FILLS,  CLIENT_CLOSED,   TO(IDLE) | TO(LEASED) |               \
                                                     TO(REFUSING) | TO(CLOSING))           \
-    X(LEASED,      NONE,   FILLS,  CLIENT_CLOSED,   TO(IDLE) | TO(REFUSING) |             \
+    X(LEASED,      NONE,   FILLS,  CLIENT_CLOSED,   TO(IDLE) | TO(INQUIRING) |            \
+                                                    TO(REFUSING) | TO(CLOSING))           \
+    X(INQUIRING,   NONE,   FILLS,  CLIENT_CLOSED,   TO(IDLE) | TO(REFUSING) |             \
                                                     TO(CLOSING))                          \
     X(CONSOLE,     NONE,   FILLS,  CLIENT_CLOSED,   TO(REFUSING) | TO(CLOSING))           \
     X(CANCELLING,  CANCEL, SPILLS, CANCEL_DONE,     TO(CLOSING))                          \
@@ -108,6 +111,7 @@ struct login;
 struct cancel_run;
 struct client_login;
 struct console;
+struct loss;
 
 /* Thousands of them are idle: what is not needed at the same time shares its place. */
 struct client {
@@ -152,6 +156,7 @@ struct client {
             struct client_count *counted[2];  /* among those of its database and user */
             struct statement_names names;     /* of its prepared statements */
             struct collected *collected;      /* a message that must be passed in whole */
+            struct loss *loss;                /* while INQUIRING */
             uint64_t idle_timeout_ms;         /* 0 = none */
             uint64_t asked_at_ns;             /* when it has last sent something */
             uint32_t n_left;                  /* of a message's body that is passing */
@@ -167,6 +172,14 @@ struct client {
     bool is_owed : 1;           /* an end had bytes to acknowledge at the last look */
     bool is_session_pooled : 1; /* its lease lasts as long as it */
     bool is_statement_pooled : 1; /* a transaction of several statements is refused */
+    bool keeps_unsent : 1;  /* replay = unsent, or aborted: see config/config.h */
+    bool keeps_aborted : 1; /* replay = aborted */
+    bool was_replayed : 1;  /* its present request */
+    /* Its transaction was lost with its server: the next one it gets is in a failed
+     * transaction. */
+    bool is_in_lost : 1;
+    bool owes_loss : 1;           /* ... and it is to be told so when it says something */
+    bool skips_to_sync : 1;       /* it was told of an error: see router/loss.h */
     bool refuses_queries : 1;     /* the simple protocol: disable_pqexec */
     bool waits_for_place : 1;     /* while WAITING: max_client_conn or maxconn */
     bool has_long_key : 1;        /* of a pool, and its protocol is 3.2 */
@@ -189,6 +202,9 @@ void client_close(struct client *client, enum close_reason reason);
 /* Tells it why in its own language first, as far as the reason and its first packet have
  * words for that. `detail` may be NULL: then the reason's own text is sent. */
 void client_refuse(struct client *client, enum close_reason reason, const char *detail);
+/* The same, in the words of a server. The buffer is the client's from now on. */
+void client_refuse_with(struct client *client, enum close_reason reason,
+                        struct buffer *words);
 
 /* Adds bytes to the inbox, which is the buffer's owner then. */
 void client_keep(struct client *client, struct buffer *bytes);

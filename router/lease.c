@@ -6,6 +6,7 @@
 #include "core/edit.h"
 #include "core/memory.h"
 #include "router/cancel.h"
+#include "router/loss.h"
 #include "router/worker.h"
 #include "wire/auth.h"
 #include "wire/message.h"
@@ -16,6 +17,15 @@ static void pass(struct client *client);
 
 /* ---- from the client to the server --------------------------------------------------
  */
+
+/* Goes to the server; the last of what is made of a piece. */
+static void send_last(struct client *client, struct buffer *buffer)
+{
+    struct pooled *server = client->lease;
+
+    if (pooled_send(server, buffer) && server->watch.keeps == POOLED_KEEPS_UNSENT)
+        pooled_keep_none(server);
+}
 
 /* What was used of the inbox goes to the server; the rest stays. */
 static void pass_prefix(struct client *client, size_t n_used)
@@ -43,7 +53,9 @@ static void pass_prefix(struct client *client, size_t n_used)
     client->inbox = rest;
     client->n_bytes[0] += buffer_unread(buffer);
     client->pool->counts.bytes_received += buffer_unread(buffer);
-    (void)pooled_send(client->lease, buffer);
+    if (client->lease->watch.is_whole)
+        pooled_keep(client->lease, buffer, buffer->begin, buffer->end);
+    send_last(client, buffer);
 }
 
 /* So much may be made of messages that are rewritten before it is sent. */
@@ -84,6 +96,51 @@ struct collected {
     uint32_t size;
     uint8_t bytes[];
 };
+
+/* Its text begins `at` bytes behind the begin of the body. */
+static unsigned look_at(const struct message_view *message, size_t at)
+{
+    const char *text = (const char *)message->body + at;
+    unsigned sql = sql_look(text, strnlen(text, message->n - at));
+
+    if (message->n < message->length)
+        sql &= ~(unsigned)SQL_SINGLE;
+    return ending_asked(sql);
+}
+
+/* Whether it may commit before it is done: what its server's end will prove depends on
+ * that. */
+static void note_asked(struct pooled *server, const struct message_view *message)
+{
+    const uint8_t *zero;
+    struct message_bind bind;
+    unsigned asked = 0;
+
+    switch (message->type) {
+    case 'Q':
+        asked = look_at(message, 0);
+        break;
+    case 'P':
+        zero = memchr(message->body, '\0', message->n);
+        asked = ASKED_PARSED |
+                look_at(message,
+                        zero == NULL ? message->n : (size_t)(zero + 1 - message->body));
+        break;
+    case 'B':
+        if (server->translation.binds_plain)
+            break;
+        if (!message_read_bind(message->body, message->n, &bind) ||
+            bind.statement[0] != '\0' || !(server->watch.asked & ASKED_PARSED))
+            asked = ASKED_ODD;
+        break;
+    case 'F':
+        asked = ending_asked(0);
+        break;
+    default:
+        break;
+    }
+    server->watch.asked |= (uint8_t)asked;
+}
 
 enum passage {
     PASS_ALL,   /* but for the begin of a message */
@@ -198,6 +255,8 @@ static enum passage follow(struct client *client, size_t n, size_t *n_used,
             }
             if (message.type == 'P' || message.type == 'B')
                 count_statement(client, &message);
+            if (server->watch.is_on)
+                note_asked(server, &message);
             if (step == MESSAGE_BEGUN) {
                 client->n_left = message_walk_stream(&walk, &message);
                 flow_set_cut(&server->flow, true);
@@ -308,8 +367,31 @@ static void drop_collected(struct client *client)
     client->collected = NULL;
 }
 
+uint32_t lease_skip_collected(struct client *client)
+{
+    uint32_t n_missing = client->collected->size - client->collected->n;
+
+    drop_collected(client);
+    return n_missing;
+}
+
 /* ---- passing ------------------------------------------------------------------------
  */
+
+/* The inbox's first buffer, of which other bytes were made, if all of it was used: what
+ * is left in it may yet move. */
+static void keep_used(struct client *client, uint32_t n_used)
+{
+    struct pooled *server = client->lease;
+    struct buffer *buffer = client->inbox;
+
+    if (!server->watch.is_whole || n_used == 0)
+        return;
+    if (client->collected != NULL || buffer_unread(buffer) != n_used)
+        pooled_keep_none(server);
+    else
+        pooled_keep(server, buffer, buffer->begin, buffer->end);
+}
 
 /* What was made of the first `n_used` bytes goes to the server. */
 static void send_edited(struct client *client, size_t n_used, const struct edit *edit)
@@ -318,6 +400,7 @@ static void send_edited(struct client *client, size_t n_used, const struct edit 
 
     client->n_bytes[0] += n_used;
     client->pool->counts.bytes_received += n_used;
+    keep_used(client, (uint32_t)n_used);
     if (client->collected == NULL)
         skip_inbox(client, (uint32_t)n_used);
     else if (n_used > 0)
@@ -325,7 +408,10 @@ static void send_edited(struct client *client, size_t n_used, const struct edit 
     for (struct buffer *buffer = edit->first; buffer != NULL; buffer = next) {
         next = buffer->next;
         buffer->next = NULL;
-        (void)pooled_send(client->lease, buffer);
+        if (next != NULL)
+            (void)pooled_send(client->lease, buffer);
+        else
+            send_last(client, buffer);
     }
 }
 
@@ -345,6 +431,11 @@ static enum passage pass_piece(struct client *client)
     if (collected != NULL)
         edit_cut(&edit, 0, 0); /* into buffers in any case */
     note_request(client);
+    if (client->lease->watch.keeps != POOLED_KEEPS_NOTHING &&
+        pooled_is_at_rest(client->lease)) {
+        pooled_keep_none(client->lease);
+        client->lease->watch.is_whole = true;
+    }
     passage = follow(client, n, &n_used, &edit);
     client->pool->counts.server_parses += translation->n_parses - n_parses;
     if (passage >= PASS_ILLEGAL) {
@@ -446,6 +537,21 @@ static void take_server(struct client *client, struct pooled *server)
     server->query_began_ns = server->transaction_began_ns = 0;
 }
 
+/* What is to be known should the server end; a session ends with it, in its words. */
+static void begin_watch(struct client *client, struct pooled *server)
+{
+    struct pooled_watch *watch = &server->watch;
+    int64_t keep_max = client->worker->config->main.replay_buffer;
+
+    server->fails_first = client->is_in_lost;
+    watch->is_on = true;
+    watch->keep_max = client->keeps_aborted ? (uint32_t)keep_max : UINT32_MAX;
+    if (client->keeps_aborted)
+        watch->keeps = POOLED_KEEPS_UNANSWERED;
+    else if (client->keeps_unsent)
+        watch->keeps = POOLED_KEEPS_UNSENT;
+}
+
 static void begin_lease(struct client *client, struct pooled *server)
 {
     unsigned max = (unsigned)client->worker->config->main.max_prepared_statements;
@@ -455,6 +561,7 @@ static void begin_lease(struct client *client, struct pooled *server)
     if (!client->is_session_pooled && max > 0)
         translation_begin(&server->translation, client->worker->pools.home.statements,
                           &client->names, &server->parameters, max);
+    begin_watch(client, server);
     if (pooled_lend(server, &lease_events, client, client->parameters,
                     pool_check_query(server)))
         pass(client);
@@ -561,7 +668,8 @@ void lease_advance(struct client *client)
 {
     if (client->state == CLIENT_LEASED)
         pass(client);
-    else if (client->state == CLIENT_IDLE && wants_server(client))
+    else if (client->state == CLIENT_IDLE &&
+             (!loss_is_open(client) || loss_settle(client)) && wants_server(client))
         ask_for_server(client);
 }
 
@@ -569,6 +677,7 @@ void lease_drop(struct client *client)
 {
     if (!client_is_pooled(client))
         return;
+    loss_drop(client);
     if (client->need != NULL)
         pool_forget(client->need);
     if (client->lease != NULL && client->lease->state == POOLED_ACTIVE &&
@@ -644,7 +753,8 @@ static bool say_cancelled(struct client *client)
         buffer_add(buffer, bytes,
                    (uint32_t)message_write_report('E', &report, bytes, sizeof bytes)));
     REQUIRE(buffer_add(buffer, bytes,
-                       (uint32_t)message_write_ready('I', bytes, sizeof bytes)));
+                       (uint32_t)message_write_ready(client->is_in_lost ? 'E' : 'I',
+                                                     bytes, sizeof bytes)));
     client->n_bytes[1] += buffer_unread(buffer);
     (void)stream_send(&client->stream, buffer);
     return true;
@@ -661,6 +771,7 @@ static void renounce(struct client *client)
         pool_give(client->lease, client->is_session_pooled);
     client->need = NULL;
     client->lease = NULL;
+    client->was_replayed = false;
     client_enter(client, CLIENT_IDLE);
 }
 
@@ -918,6 +1029,15 @@ static bool on_long_wait(void *arg, uint64_t waited_ms)
     return true;
 }
 
+static void on_judged(void *arg, bool goes_away)
+{
+    struct client *client = arg;
+
+    if (loss_end(client, goes_away))
+        begin_anew(client);
+    client_settle(client);
+}
+
 static void on_evidence(void *arg, uint32_t node_id)
 {
     worker_evidence(arg, node_id, EVIDENCE_REFUSED);
@@ -936,6 +1056,7 @@ const struct pools_events lease_pools_events = {
     .on_doomed = on_doomed,
     .on_look = on_look,
     .on_long_wait = on_long_wait,
+    .on_judged = on_judged,
     .on_evidence = on_evidence,
     .on_hold = on_hold,
 };
@@ -943,9 +1064,31 @@ const struct pools_events lease_pools_events = {
 /* ---- from the server to the client --------------------------------------------------
  */
 
+/* The answer goes on, and can be taken back no more. */
+static void send_held(struct pooled *server)
+{
+    struct client *client = server->client;
+    struct buffer *next;
+
+    for (struct buffer *held = pooled_take_held(server); held != NULL; held = next) {
+        next = held->next;
+        held->next = NULL;
+        client->n_bytes[1] += buffer_unread(held);
+        client->pool->counts.bytes_sent += buffer_unread(held);
+        (void)stream_send(&client->stream, held);
+    }
+    pooled_keep_none(server);
+}
+
 static void on_bytes(struct pooled *server, struct buffer *bytes)
 {
     struct client *client = server->client;
+
+    if (server->watch.keeps == POOLED_KEEPS_UNANSWERED) {
+        if (pooled_hold(server, bytes))
+            return;
+        send_held(server);
+    }
 
     if (client->is_statement_pooled && flow_is_in_transaction(&server->flow)) {
         buffer_give(bytes);
@@ -979,6 +1122,7 @@ static void on_ready(struct pooled *server, bool is_idle)
     uint64_t now_ns = client->worker->loop->now_ns;
     bool has_more = !flow_is_at_rest(&server->flow); /* of a pipeline, or transaction */
 
+    client->was_replayed = false;
     counts->queries++;
     if (server->query_began_ns != 0)
         counts->query_time += now_ns - server->query_began_ns;
@@ -1006,6 +1150,7 @@ static void on_tuned(struct pooled *server)
 {
     struct client *client = server->client;
 
+    client->is_in_lost = false; /* the server says so from now on */
     /* As PostgreSQL spells what the client has named; it has changed nothing yet. */
     if (client->initial == client->parameters)
         set_held(&client->initial, server->parameters);
@@ -1077,11 +1222,18 @@ static void on_lost(struct pooled *server, const char *why)
     client->lease = NULL;
     if (server->is_cut) {
         client_close(client, CLOSE_SERVER_LOST); /* it would take a word for data */
-    } else if (client->is_session_pooled || !pooled_was_at_rest(server)) {
-        client_refuse(client, CLOSE_SERVER_LOST, why);
-    } else {
+    } else if (!client->is_session_pooled && pooled_was_at_rest(server)) {
         client_enter(client, CLIENT_IDLE);
         begin_anew(client);
+        client_settle(client);
+    } else if (client->is_session_pooled && server->watch.word != NULL) {
+        client_refuse_with(client, CLOSE_SERVER_ENDED, server->watch.word);
+        server->watch.word = NULL;
+    } else if (client->is_session_pooled || server->watch.is_confused) {
+        client_refuse(client, CLOSE_SERVER_LOST, why);
+    } else {
+        if (loss_begin(client, server, why))
+            begin_anew(client);
         client_settle(client);
     }
 }

@@ -23,6 +23,9 @@ void lease_drop(struct client *client);
 /* A client that is QUEUED, or whose server is not ready for it yet, wants its query no
  * more: it is told so as by PostgreSQL. */
 void lease_cancel(struct client *client);
+/* Of a client with a message in `collected`, a Parse: it is dropped. Returns how many of
+ * its bytes are still to come. */
+uint32_t lease_skip_collected(struct client *client) MUST_CHECK;
 /* query_wait_timeout is over. */
 void lease_give_up(struct client *client);
 

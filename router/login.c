@@ -99,6 +99,10 @@ static void let_in(struct client *client)
         login->target.is_session_pooled || login->target.replication != REPLICATION_NONE;
     client->is_statement_pooled =
         login->target.is_statement_pooled && !client->is_session_pooled;
+    client->keeps_unsent =
+        !client->is_session_pooled && login->target.replay >= REPLAY_UNSENT;
+    client->keeps_aborted =
+        !client->is_session_pooled && login->target.replay == REPLAY_ABORTED;
     client->refuses_queries = login->target.config->main.disable_pqexec;
     client->idle_timeout_ms = target_idle_timeout_ms(&login->target);
     if (client->pool != NULL)

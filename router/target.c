@@ -32,6 +32,7 @@ static void look_up(struct target *target, const struct listener *listener,
     if (target->settings != NULL) {
         target->mode = config_pool_mode(config, listener->settings, target->settings,
                                         target->user_settings);
+        target->replay = config_replay(config, target->settings, target->user_settings);
         target->is_session_pooled = target->mode == POOL_MODE_SESSION;
         target->is_statement_pooled = target->mode == POOL_MODE_STATEMENT;
     }

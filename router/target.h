@@ -24,6 +24,7 @@ struct target {
     bool is_session_pooled;
     bool is_statement_pooled;
     enum pool_mode mode;
+    enum replay replay;
     enum listener_role role; /* ROLE_DEFAULT: what the database's settings say */
     enum startup_replication replication;
     struct scram_keys keys; /* shown at the client's login; zeroed = none */

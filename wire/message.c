@@ -396,6 +396,8 @@ size_t message_write_report(char type, const struct message_report *report,
     put_field(&draft, 'V', report->severity);
     put_field(&draft, 'C', report->sqlstate);
     put_field(&draft, 'M', report->text);
+    if (report->detail != NULL)
+        put_field(&draft, 'D', report->detail);
     if (report->hint != NULL)
         put_field(&draft, 'H', report->hint);
     put_byte(&draft, 0);

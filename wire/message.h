@@ -240,7 +240,8 @@ struct message_report {
     const char *severity; /* "NOTICE", "WARNING"; "ERROR" and such in an ErrorResponse */
     const char *sqlstate;
     const char *text;
-    const char *hint; /* may be NULL */
+    const char *hint; /* may be NULL, as the next */
+    const char *detail;
 };
 /* NoticeResponse ('N'), or an ErrorResponse ('E') after which the session goes on. */
 size_t message_write_report(char type, const struct message_report *report,

@@ -132,6 +132,7 @@ static const char *state_of(const struct client *client)
     case CLIENT_IDLE:
         return "idle";
     case CLIENT_QUEUED:
+    case CLIENT_INQUIRING:
         return "waiting";
     case CLIENT_LEASED:
         return "active";

@@ -352,6 +352,8 @@ static enum row_step add_pool(struct snapshot *snapshot, struct question *questi
     row_text(&row, load_balance_of(config_database(snapshot->config, sum->database)));
     row_text(&row, sum->why);
     row_text(&row, roles[sum->role]);
+#define EVENT(name) row_number(&row, (int64_t)sum->counts.name);
+#include "pool/counts.def"
     return ended(&row);
 }
 

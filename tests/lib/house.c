@@ -48,6 +48,12 @@ static void on_waiting(struct message *message, void *control)
     memory_free(news);
 }
 
+static void on_hold(struct message *message, void *control)
+{
+    (void)control;
+    memory_free(CONTAINER_OF(message, struct hold_message, message));
+}
+
 static struct config *load(const char *ini, const char *listener_ini)
 {
     struct text text, errors;
@@ -78,6 +84,7 @@ void house_open(struct house *house, unsigned n_workers, const char *ini,
         .on_admission_missed = on_admission_missed,
         .on_evidence = on_evidence,
         .on_waiting = on_waiting,
+        .on_hold = on_hold,
     };
 
     *house = (struct house){.n_workers = n_workers, .log = -1};

@@ -120,6 +120,25 @@ Test(config, lets_the_most_specific_pool_mode_win)
     config_release(config);
 }
 
+/* What is sent again: the most specific counts. */
+Test(config, replay_is_the_user_s_the_database_s_or_the_general_one)
+{
+    struct config *config =
+        loaded("[pgrouter]\nlisten_addr = *\nauth_type = any\nreplay = off\n"
+               "[databases]\na = host=x\nb = host=x replay=aborted\n"
+               "[users]\nu = replay=unsent\nv = pool_size=1\n");
+    const struct database_config *a = config_database(config, "a");
+    const struct database_config *b = config_database(config, "b");
+    const struct user_config *u = config_user(config, "u");
+    const struct user_config *v = config_user(config, "v");
+
+    cr_expect_eq(config_replay(config, a, NULL), REPLAY_OFF);
+    cr_expect_eq(config_replay(config, a, v), REPLAY_OFF);
+    cr_expect_eq(config_replay(config, b, v), REPLAY_ABORTED);
+    cr_expect_eq(config_replay(config, b, u), REPLAY_UNSENT);
+    config_release(config);
+}
+
 static void expect_restart(const char *before, const char *after, const char *wanted)
 {
     struct config *running = loaded(before), *now = loaded(after);

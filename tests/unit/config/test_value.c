@@ -246,6 +246,8 @@ Test(value, compares_and_clears_every_type)
         {VALUE_pool_mode, "session", "statement"},
         {VALUE_own_pool_mode, "default", "session"},
         {VALUE_own_role, "default", "replica"},
+        {VALUE_replay, "off", "aborted"},
+        {VALUE_own_replay, "default", "off"},
         {VALUE_auth_type, "trust", "md5"},
         {VALUE_own_auth_type, "default", "trust"},
         {VALUE_sslmode, "disable", "require"},

@@ -215,3 +215,56 @@ Test(buffer, survives_each_allocation_failure)
     cr_expect_eq(fault_each_allocation(take_each, NULL), 3);
     cr_expect_eq(n_descriptors(), n_open);
 }
+
+/* ---- keeping ------------------------------------------------------------------------
+ */
+
+static struct buffer *taken_with(const char *text)
+{
+    struct buffer *buffer = buffer_take(pond);
+
+    cr_assert_not_null(buffer);
+    cr_assert(buffer_add(buffer, text, (uint32_t)strlen(text)));
+    return buffer;
+}
+
+Test(buffer, what_is_kept_outlives_its_use)
+{
+    struct buffer_keep keep = {0};
+    struct buffer *first = taken_with("hello "), *last = taken_with("world!"), *chain;
+
+    buffer_keep_add(&keep, first, 0, 6);
+    buffer_keep_add(&keep, last, 0, 5);
+    cr_expect_eq(keep.n, 11);
+    buffer_skip(first, 6);
+    buffer_skip(last, 6);
+    buffer_give(first);
+    buffer_give(last);
+    cr_expect_eq(pond_n_taken(pond), 2);
+    chain = buffer_keep_take(&keep);
+    cr_expect_eq(chain, first);
+    cr_expect_eq(first->next, last);
+    cr_expect_null(last->next);
+    cr_expect_eq(memcmp(first->bytes + first->begin, "hello ", 6), 0);
+    cr_expect_eq(buffer_unread(last), 5);
+    cr_expect_null(keep.first);
+    buffer_give(first);
+    buffer_give(last);
+    cr_expect_eq(pond_n_taken(pond), 0);
+}
+
+/* Whoever lets go of it last gives it back. */
+Test(buffer, what_is_kept_goes_to_its_pond_once)
+{
+    struct buffer_keep keep = {0};
+    struct buffer *given = taken_with("a"), *in_use = taken_with("b");
+
+    buffer_keep_add(&keep, given, 0, 1);
+    buffer_keep_add(&keep, in_use, 0, 1);
+    buffer_give(given);
+    buffer_keep_drop(&keep);
+    cr_expect_eq(pond_n_taken(pond), 1);
+    buffer_give(in_use);
+    cr_expect_eq(pond_n_taken(pond), 0);
+    buffer_keep_drop(&keep);
+}

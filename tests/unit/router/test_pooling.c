@@ -289,7 +289,7 @@ Test(pooling, a_server_that_dies_ends_its_client_only)
     forget(&visitors[0].peer);
     script_fails(&servers[0], STREAM_RESET);
     house_turn(&house, 12);
-    cr_expect(heard_error(&visitors[0].peer, "08006"));
+    cr_expect(heard_error(&visitors[0].peer, "08007"));
     cr_expect_eq(state_of(1), CLIENT_LEASED, "the other has one that was opened for it");
     cr_expect(heard_last(&servers[1], &query));
 }

@@ -384,6 +384,18 @@ Test(message_bodies, an_error_is_written_as_it_is_read)
     cr_expect_str_eq(fields.sqlstate, "26000");
 }
 
+Test(message_bodies, an_error_may_have_a_detail_and_a_hint)
+{
+    static const struct message_report report = {
+        .severity = "E", .sqlstate = "40001", .text = "t", .hint = "h", .detail = "d"};
+    static const char expected[] = "E\0\0\0\33SE\0VE\0C40001\0Mt\0Dd\0Hh\0";
+    uint8_t bytes[64];
+
+    cr_assert_eq(message_write_report('E', &report, bytes, sizeof bytes),
+                 sizeof expected);
+    cr_expect_eq(memcmp(bytes, expected, sizeof expected), 0);
+}
+
 /* What we write is legal for who reads it. */
 Test(message_bodies, written_messages_are_walked_over)
 {
