@@ -48,7 +48,8 @@ struct member {
     bool is_idle;               /* in the pool's list of these */
     bool is_doomed; /* its node has lost the role, or is about to: not to be lent again */
     bool has_lost_role; /* it has: sessions end, too */
-    bool is_spoiled;    /* a cancel request may hit it at any time: likewise */
+    uint64_t lost_role_at_ms;
+    bool is_spoiled; /* a cancel request may hit it at any time: likewise */
 };
 
 static inline struct member *member_of(const struct pooled *server)

@@ -20,7 +20,7 @@ static bool has_role(const struct topology_cluster *cluster, size_t index,
         return is_primary || node->serves_any_role;
     case ROLE_REPLICA:
         return node->serves_any_role || is_usable_replica(node) ||
-               (is_primary && cluster->has_ro_fallback);
+               (is_primary && cluster->is_primary_for_all);
     case ROLE_READ_ONLY:
         return is_primary || node->serves_any_role || is_usable_replica(node);
     case ROLE_ANY:
@@ -36,9 +36,6 @@ static bool takes_role(const struct topology_cluster *cluster, size_t index,
                        enum listener_role role)
 {
     if (cluster->hold != 0 && (role == ROLE_PRIMARY || cluster->nodes[index].is_leaving))
-        return false;
-    if (role == ROLE_REPLICA && cluster->primary == (int)index &&
-        !cluster->nodes[index].serves_any_role && !cluster->is_primary_for_all)
         return false;
     return has_role(cluster, index, role);
 }
@@ -144,9 +141,35 @@ bool pool_may_have(const struct pool *pool, uint32_t node_id)
     return asks_of_node(pool, node_id, takes_role);
 }
 
+/* A lagging replica, or one that is drained, finishes what it has. */
+static bool keeps_role(const struct topology_cluster *cluster, size_t index,
+                       enum listener_role role)
+{
+    const struct topology_node *node = &cluster->nodes[index];
+    bool is_primary = cluster->primary == (int)index || node->serves_any_role;
+    bool is_replica =
+        node->role == NODE_REPLICA || (cluster->has_ro_fallback && is_primary);
+
+    if (!node->is_up)
+        return false;
+    switch (role) {
+    case ROLE_PRIMARY:
+        return is_primary;
+    case ROLE_REPLICA:
+        return is_replica || node->serves_any_role;
+    case ROLE_READ_ONLY:
+        return is_primary || is_replica;
+    case ROLE_ANY:
+        return true;
+    case ROLE_DEFAULT: /* settled when the configuration was loaded */
+        break;
+    }
+    UNREACHABLE();
+}
+
 bool pool_may_keep(const struct pool *pool, uint32_t node_id)
 {
-    return asks_of_node(pool, node_id, has_role);
+    return asks_of_node(pool, node_id, keeps_role);
 }
 
 const struct topology_node *pool_usable_node(struct pool *pool, uint32_t node_id)

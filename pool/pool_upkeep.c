@@ -4,6 +4,9 @@
 
 /* How often idle servers are looked at for their age. */
 #define UPKEEP_S 0.25
+/* A node that stops in good order ends its servers within that time, and says so: a
+ * frozen one, or one that is out of reach, never does. */
+#define CUT_AFTER_MS 1000
 
 /* The nodes may be asked again at once. */
 static void forget_refusals(struct pool *pool)
@@ -47,6 +50,13 @@ static void refuse_read_only(struct pool *pool)
     }
 }
 
+static void note_role(struct member *member, bool has_it)
+{
+    if (!has_it && !member->has_lost_role)
+        member->lost_role_at_ms = loop_now_ms(member->pool->pools->loop);
+    member->has_lost_role = !has_it;
+}
+
 /* Servers whose node has lost the role are never lent again; who waits, waits elsewhere.
  */
 static void follow_topology(struct pool *pool)
@@ -62,7 +72,7 @@ static void follow_topology(struct pool *pool)
         struct member *member = member_in(item);
 
         member->is_doomed = !pool_may_have(pool, member->branch->node_id);
-        member->has_lost_role = !pool_may_keep(pool, member->branch->node_id);
+        note_role(member, pool_may_keep(pool, member->branch->node_id));
         if (member->is_doomed && (member->pooled.state == POOLED_CONNECTING ||
                                   member->pooled.state == POOLED_LOGIN))
             member_close(member);
@@ -204,6 +214,14 @@ static void look_at_lease(struct member *member, uint64_t now_ms)
         });
 }
 
+static bool is_to_be_cut(const struct member *member, uint64_t now_ms)
+{
+    enum pooled_state state = member->pooled.state;
+
+    return member->has_lost_role && now_ms - member->lost_role_at_ms >= CUT_AFTER_MS &&
+           (state == POOLED_ACTIVE || state == POOLED_TUNING || state == POOLED_CLEANING);
+}
+
 static void keep_up(struct pool *pool, uint64_t now_ms)
 {
     close_aged(pool, now_ms);
@@ -211,7 +229,9 @@ static void keep_up(struct pool *pool, uint64_t now_ms)
     {
         struct member *member = member_in(item);
 
-        if (member->pooled.state == POOLED_ACTIVE)
+        if (is_to_be_cut(member, now_ms))
+            pooled_cut(&member->pooled, "its node has lost the role");
+        else if (member->pooled.state == POOLED_ACTIVE)
             look_at_lease(member, now_ms);
     }
     LIST_EACH_SAFE(item, &pool->needs)

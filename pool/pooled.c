@@ -498,6 +498,11 @@ bool pooled_take_back(struct pooled *server, const char *reset_query, uint64_t t
     return false;
 }
 
+void pooled_cut(struct pooled *server, const char *why)
+{
+    lose(server, "", why);
+}
+
 void pooled_close(struct pooled *server)
 {
     uint8_t bytes[MESSAGE_HEADER_BYTES];

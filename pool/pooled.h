@@ -274,6 +274,8 @@ void pooled_move(struct pooled *server);
 bool pooled_settle(struct pooled *server, const struct pooled_home *home,
                    const struct login_identity *identity) MUST_CHECK;
 
+/* It is of no use any more, whatever it still has to say: on_lost follows from within. */
+void pooled_cut(struct pooled *server, const char *why);
 /* Says Terminate when it is at rest, and closes the descriptor. The struct is the
  * owner's, to be freed after the iteration. */
 void pooled_close(struct pooled *server);

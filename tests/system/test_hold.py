@@ -7,7 +7,7 @@ import pytest
 
 from cluster import process
 from harness.background import Background
-from harness.pools import Later, join, one
+from harness.pools import Later, Onlooker, join, one
 from test_pool_routing import notes  # a fixture
 
 __all__ = ["notes"]
@@ -89,3 +89,23 @@ def test_hold_timeout(cluster, pool):
         late.execute("select 1")
     cluster.pause(False)
     assert process.wait_until(lambda: one(join(r), "select 1") == 1, 60)
+
+
+def test_a_frozen_primary_holds_nobody_up(cluster, pool):
+    """It says nothing any more, not even that it ends: who has a server there is cut off."""
+    r = pool(main=POOL, check={**QUICK, "check_timeout": "500ms"})
+    sleeping, idle = join(r), join(r)
+    old = cluster.leader()
+    assert one(idle, "select inet_server_addr()").compressed == old.address
+    answer = Later(lambda: one(sleeping, "select pg_sleep(600)"))
+    with Onlooker(old) as onlooker:
+        onlooker.sees(1, "query like '%pg_sleep(600)%' and pid <> pg_backend_pid()")
+    old.freeze()
+    cluster.expire_leader()
+    new = r.log.wait("hold ended", outcome="changed")
+    with pytest.raises(psycopg.OperationalError) as lost:
+        answer.result(10)
+    assert lost.value.sqlstate in ("08007", "08006", None)
+    assert "lost the role" in str(lost.value) or "unknown" in str(lost.value)
+    assert one(idle, "select inet_server_addr()").compressed == cluster.node(new["is"]).address
+    idle.close()
