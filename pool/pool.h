@@ -183,6 +183,7 @@ struct pools {
     struct list hold_watches; /* of clusters whose primary changes, or has just changed */
     ev_timer hold_looks;
     ev_timer upkeep;
+    ev_timer cuts;  /* while servers are left whose node has lost the role */
     bool is_closed; /* pools_close() was called */
     unsigned worker, n_workers;
     uint32_t turn;

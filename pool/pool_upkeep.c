@@ -7,6 +7,9 @@
 /* A node that stops in good order ends its servers within that time, and says so: a
  * frozen one, or one that is out of reach, never does. */
 #define CUT_AFTER_MS 1000
+/* The same once another node is proven to be the primary. */
+#define CUT_AFTER_PROOF_MS 100
+#define CUTS_S 0.05
 
 /* The nodes may be asked again at once. */
 static void forget_refusals(struct pool *pool)
@@ -52,9 +55,67 @@ static void refuse_read_only(struct pool *pool)
 
 static void note_role(struct member *member, bool has_it)
 {
+    struct pools *pools = member->pool->pools;
+
     if (!has_it && !member->has_lost_role)
-        member->lost_role_at_ms = loop_now_ms(member->pool->pools->loop);
+        member->lost_role_at_ms = loop_now_ms(pools->loop);
     member->has_lost_role = !has_it;
+    if (has_it || ev_is_active(&pools->cuts))
+        return;
+    ev_timer_set(&pools->cuts, CUTS_S, CUTS_S);
+    ev_timer_start(pools->loop->ev, &pools->cuts);
+}
+
+static bool has_other_primary(const struct pool *pool, uint32_t node_id)
+{
+    const struct topology_cluster *cluster = pool_cluster(pool);
+
+    return cluster != NULL && cluster->hold == 0 && cluster->primary >= 0 &&
+           cluster->nodes[cluster->primary].id != node_id;
+}
+
+static bool is_to_be_cut(const struct member *member, uint64_t now_ms)
+{
+    enum pooled_state state = member->pooled.state;
+    uint64_t after_ms = has_other_primary(member->pool, member->branch->node_id)
+                            ? CUT_AFTER_PROOF_MS
+                            : CUT_AFTER_MS;
+
+    return now_ms - member->lost_role_at_ms >= after_ms &&
+           (state == POOLED_ACTIVE || state == POOLED_TUNING || state == POOLED_CLEANING);
+}
+
+/* Whether any are left. */
+static bool cut_servers(struct pool *pool, uint64_t now_ms)
+{
+    bool are_left = false;
+
+    LIST_EACH_SAFE(item, &pool->busy)
+    {
+        struct member *member = member_in(item);
+
+        if (!member->has_lost_role)
+            continue;
+        are_left = true;
+        if (is_to_be_cut(member, now_ms))
+            pooled_cut(&member->pooled, "its node has lost the role");
+    }
+    return are_left;
+}
+
+static void on_cuts(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    struct pools *pools = CONTAINER_OF(timer, struct pools, cuts);
+    bool are_left = false;
+
+    (void)events;
+    LIST_EACH(item, &pools->pools)
+    {
+        are_left |= cut_servers(CONTAINER_OF(item, struct pool, in_pools),
+                                loop_now_ms(pools->loop));
+    }
+    if (!are_left)
+        ev_timer_stop(ev, timer);
 }
 
 /* Servers whose node has lost the role are never lent again; who waits, waits elsewhere.
@@ -214,14 +275,6 @@ static void look_at_lease(struct member *member, uint64_t now_ms)
         });
 }
 
-static bool is_to_be_cut(const struct member *member, uint64_t now_ms)
-{
-    enum pooled_state state = member->pooled.state;
-
-    return member->has_lost_role && now_ms - member->lost_role_at_ms >= CUT_AFTER_MS &&
-           (state == POOLED_ACTIVE || state == POOLED_TUNING || state == POOLED_CLEANING);
-}
-
 static void keep_up(struct pool *pool, uint64_t now_ms)
 {
     close_aged(pool, now_ms);
@@ -229,9 +282,7 @@ static void keep_up(struct pool *pool, uint64_t now_ms)
     {
         struct member *member = member_in(item);
 
-        if (is_to_be_cut(member, now_ms))
-            pooled_cut(&member->pooled, "its node has lost the role");
-        else if (member->pooled.state == POOLED_ACTIVE)
+        if (member->pooled.state == POOLED_ACTIVE)
             look_at_lease(member, now_ms);
     }
     LIST_EACH_SAFE(item, &pool->needs)
@@ -292,6 +343,7 @@ static void on_upkeep(struct ev_loop *ev, ev_timer *timer, int events)
 
 void pools_begin_upkeep(struct pools *pools)
 {
+    ev_timer_init(&pools->cuts, on_cuts, CUTS_S, CUTS_S);
     ev_timer_init(&pools->upkeep, on_upkeep, UPKEEP_S, UPKEEP_S);
     ev_timer_start(pools->loop->ev, &pools->upkeep);
 }

@@ -61,6 +61,7 @@ void pool_free(struct pool *pool)
 void pools_close(struct pools *pools)
 {
     ev_timer_stop(pools->loop->ev, &pools->upkeep);
+    ev_timer_stop(pools->loop->ev, &pools->cuts);
     pools_end_holds(pools);
     pools->is_closed = true;
     LIST_EACH(item, &pools->pools)
