@@ -804,8 +804,9 @@ static void inherit_cluster(struct cluster *cluster, const struct cluster *old)
     cluster->leader_location = old->leader_location;
     cluster->logged_primary_id = old->logged_primary_id;
     cluster->primary_since_ms = old->primary_since_ms;
-    cluster->hold = old->hold;
-    cluster->wants_new_round = old->hold.is_on;
+    if (cluster->config->check == old->config->check)
+        cluster->hold = old->hold;
+    cluster->wants_new_round = cluster->hold.is_on;
     election_run(&cluster->election, cluster->candidates, cluster->n_nodes,
                  cluster->config->check);
 }
