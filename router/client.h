@@ -172,19 +172,19 @@ struct client {
     bool is_owed : 1;           /* an end had bytes to acknowledge at the last look */
     bool is_session_pooled : 1; /* its lease lasts as long as it */
     bool is_statement_pooled : 1; /* a transaction of several statements is refused */
-    bool keeps_unsent : 1;  /* replay = unsent, or aborted: see config/config.h */
-    bool keeps_aborted : 1; /* replay = aborted */
-    bool was_replayed : 1;  /* its present request */
+    bool keeps_unsent : 1;        /* replay = unsent, or aborted: see config/config.h */
+    bool keeps_aborted : 1;       /* replay = aborted */
+    bool was_replayed : 1;        /* its present request */
     /* Its transaction was lost with its server: the next one it gets is in a failed
      * transaction. */
     bool is_in_lost : 1;
-    bool owes_loss : 1;           /* ... and it is to be told so when it says something */
-    bool skips_to_sync : 1;       /* it was told of an error: see router/loss.h */
-    bool refuses_queries : 1;     /* the simple protocol: disable_pqexec */
-    bool waits_for_place : 1;     /* while WAITING: max_client_conn or maxconn */
-    bool has_long_key : 1;        /* of a pool, and its protocol is 3.2 */
-    bool has_asked_tls : 1;       /* of a pool: an SSLRequest was answered */
-    bool has_asked_gss : 1;       /* likewise a GSSENCRequest */
+    bool owes_loss : 1;       /* ... and it is to be told so when it says something */
+    bool skips_to_sync : 1;   /* it was told of an error: see router/loss.h */
+    bool refuses_queries : 1; /* the simple protocol: disable_pqexec */
+    bool waits_for_place : 1; /* while WAITING: max_client_conn or maxconn */
+    bool has_long_key : 1;    /* of a pool, and its protocol is 3.2 */
+    bool has_asked_tls : 1;   /* of a pool: an SSLRequest was answered */
+    bool has_asked_gss : 1;   /* likewise a GSSENCRequest */
 };
 
 /* Takes over the descriptor and the listener's reference of the ticket. False when memory

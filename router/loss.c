@@ -18,6 +18,7 @@ struct loss {
     struct buffer *word;        /* of the server */
     enum ending_verdict verdict;
     enum ending_debt debt;
+    bool leaves_block;
 };
 
 /* ---- what the client is told --------------------------------------------------------
@@ -98,11 +99,11 @@ static bool answer(struct client *client, const struct message_report *report,
 
 /* It goes on, without what it has lost. */
 static bool go_on_without(struct client *client, enum ending_verdict verdict,
-                          enum ending_debt debt)
+                          enum ending_debt debt, bool leaves_block)
 {
     client_enter(client, CLIENT_IDLE);
     pool_note_loss(client->pool, POOL_LOST);
-    client->is_in_lost = verdict == ENDING_LOST;
+    client->is_in_lost = verdict == ENDING_LOST && !leaves_block;
     if (verdict == ENDING_LOST && debt == ENDING_OWES_NOTHING) {
         client->owes_loss = true;
         return true;
@@ -208,6 +209,7 @@ static bool begin_inquest(struct client *client, struct pooled *server,
     }
     loss->verdict = verdict;
     loss->debt = ending_debt(ending->flow);
+    loss->leaves_block = ending_leaves_block(ending);
     loss->word = take_word(server);
     loss->held = pooled_take_held(server);
     if (is_again) {
@@ -233,7 +235,7 @@ static bool go_on(struct client *client, struct pooled *server,
         return false;
     }
     if (verdict == ENDING_ABORTED || verdict == ENDING_LOST)
-        return go_on_without(client, verdict, debt);
+        return go_on_without(client, verdict, debt, ending_leaves_block(ending));
     client->is_in_lost = verdict == ENDING_FAILED && ending_is_in_block(ending);
     client_enter(client, CLIENT_IDLE);
     return answer(client, NULL, debt);
@@ -305,7 +307,8 @@ bool loss_end(struct client *client, bool goes_away)
     } else {
         tell_held(client, loss->held);
         if (goes_away && keeps_clients(client)) {
-            goes_on = go_on_without(client, loss->verdict, loss->debt);
+            goes_on =
+                go_on_without(client, loss->verdict, loss->debt, loss->leaves_block);
         } else {
             client_refuse_with(client, CLOSE_SERVER_ENDED, loss->word);
             loss->word = NULL;
@@ -347,8 +350,8 @@ static void skip(struct client *client, const struct message_view *message)
     buffer_give(buffer);
 }
 
-/* ROLLBACK needs not be told that the transaction is gone. */
-static bool is_rollback(const struct client *client, const struct message_view *message)
+/* What its text is, if it is here; 0: nobody knows. */
+static unsigned look_at(const struct client *client, const struct message_view *message)
 {
     struct message_parse parse;
     struct message_bind bind;
@@ -357,7 +360,7 @@ static bool is_rollback(const struct client *client, const struct message_view *
     size_t n = 0;
 
     if (message->n < message->length)
-        return false;
+        return 0;
     if (message->type == 'Q' &&
         message_read_string(message->body, message->length, &text))
         n = message->length - 1;
@@ -375,7 +378,7 @@ static bool is_rollback(const struct client *client, const struct message_view *
             n = strnlen(text, n);
         }
     }
-    return (sql_look(text, n) & SQL_ROLLBACK) != 0;
+    return sql_look(text, n);
 }
 
 /* It was told, and says Sync in the end. False: it is gone. */
@@ -392,9 +395,13 @@ static bool tell_loss(struct client *client, const struct message_view *message)
 {
     bool is_simple = message->type == 'Q' || message->type == 'F' || message->type == 'S';
 
+    unsigned sql = look_at(client, message);
+
     client->owes_loss = false;
-    if (is_rollback(client, message))
-        return true;
+    if (sql & SQL_ROLLBACK)
+        return true; /* it needs not be told that the transaction is gone */
+    if (sql & SQL_ENDS)
+        client->is_in_lost = false;
     skip(client, message);
     return answer(client, &lost_transaction,
                   is_simple ? ENDING_OWES_READY : ENDING_OWES_SYNC);

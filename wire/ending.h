@@ -31,16 +31,17 @@
 
 /* What was forwarded since everything was answered; all are doubts. */
 enum asked_flag {
-    ASKED_ODD = 1,   /* what may commit before it is done, or end a transaction block */
-    ASKED_MANY = 2,  /* several statements in one Query */
-    ASKED_CHAIN = 4, /* what says COMMIT, and begins another transaction block by that */
-    ASKED_PARSED = 8 /* no doubt: a text, of which the others speak */
+    ASKED_ODD = 1,    /* what may commit before it is done, or end a transaction block */
+    ASKED_MANY = 2,   /* several statements in one Query */
+    ASKED_CHAIN = 4,  /* what says COMMIT, and begins another transaction block by that */
+    ASKED_PARSED = 8, /* no doubt: a text, of which the others speak */
+    ASKED_END = 16    /* no doubt: what leaves no transaction block behind */
 };
 /* Those of a text: see sql_look(). */
 static inline unsigned ending_asked(unsigned sql)
 {
     return (sql & SQL_PLAIN ? 0u : ASKED_ODD) | (sql & SQL_SINGLE ? 0u : ASKED_MANY) |
-           (sql & SQL_COMMIT ? 0u : ASKED_CHAIN);
+           (sql & SQL_COMMIT ? 0u : ASKED_CHAIN) | (sql & SQL_ENDS ? ASKED_END : 0u);
 }
 
 /* What was heard since then. */
@@ -99,5 +100,11 @@ enum ending_debt {
 enum ending_debt ending_debt(const struct flow *flow);
 /* Whether the transaction block that the client thinks it is in has ended by this. */
 bool ending_is_in_block(const struct ending *ending);
+/* Whether what was asked for is COMMIT or the like: PostgreSQL says of one that has
+ * failed that no transaction is left. */
+static inline bool ending_leaves_block(const struct ending *ending)
+{
+    return (ending->asked & (ASKED_END | ASKED_MANY)) == ASKED_END;
+}
 
 #endif

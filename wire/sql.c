@@ -269,6 +269,16 @@ static bool is_chained(const char *text, size_t n)
     return false;
 }
 
+/* Those of the first word, and of what is seen behind it. */
+static unsigned with_end(unsigned flags, struct text rest)
+{
+    while (rest.at < rest.end && (is_blank(*rest.at) || *rest.at == ';'))
+        rest.at++;
+    return flags & SQL_COMMIT || (flags & SQL_ROLLBACK && rest.at == rest.end)
+               ? flags | SQL_ENDS
+               : flags;
+}
+
 unsigned sql_read(const char *text, size_t n)
 {
     struct text rest = {text, text + n};
@@ -281,6 +291,7 @@ unsigned sql_read(const char *text, size_t n)
     flags = flags_of(word);
     if (flags & SQL_COMMIT && is_chained(text, n))
         flags &= ~(unsigned)SQL_COMMIT;
+    flags = with_end(flags, rest);
     if (!skip_statement(&rest) || !is_over(&rest))
         return flags & (SQL_PLAIN | SQL_ROLLBACK);
     return flags | SQL_SINGLE;
@@ -311,5 +322,5 @@ unsigned sql_look(const char *text, size_t n)
     if (word[0] == '\0' || flags & SQL_COMMIT ||
         (semicolon != NULL && !ends_behind(semicolon, rest.end)))
         return sql_read(text, n);
-    return flags | SQL_SINGLE;
+    return with_end(flags, rest) | SQL_SINGLE;
 }

@@ -23,7 +23,10 @@ enum sql_flag {
     /* It is COMMIT or END, and no transaction follows by AND CHAIN. */
     SQL_COMMIT = 4,
     /* It begins with ROLLBACK or ABORT. */
-    SQL_ROLLBACK = 8
+    SQL_ROLLBACK = 8,
+    /* It is SQL_COMMIT, or ROLLBACK or ABORT and nothing more: a transaction block is
+     * over behind it, whatever becomes of it. */
+    SQL_ENDS = 16
 };
 
 /* What the `n` bytes are, a set of the above; if more is to follow them, what that says

@@ -378,6 +378,48 @@ Test(loss, a_lost_transaction_fails_on_the_next_server)
 }
 
 /* The server that was to fail has ended itself: there are others. */
+/* As after any COMMIT that fails: some drivers never say ROLLBACK behind one. */
+Test(loss, nothing_is_left_behind_a_commit)
+{
+    struct packet commit = {0}, ready = {0};
+
+    packet_add_message(&commit, 'Q', "commit", 7);
+    packet_add_message(&ready, 'Z', "I", 1);
+    open_shop(&query);
+    say(&servers[0], &begun);
+    script_fails(&servers[0], STREAM_RESET);
+    house_turn(&house, 8);
+    visitors[0].peer.n_heard = 0;
+    say(&visitors[0].peer, &commit);
+    cr_expect(has_heard(&visitors[0].peer, "C40001"));
+    cr_expect(ends_with(&visitors[0].peer, &ready));
+
+    serve(1, &servers[1], &welcome);
+    say(&visitors[0].peer, &query);
+    house_turn(&house, 20);
+    cr_expect(ends_with(&servers[1], &query), "without a transaction that fails");
+}
+
+Test(loss, nothing_is_left_behind_a_commit_that_was_under_way)
+{
+    struct topology *next = map_new("main", 2);
+    struct packet commit = {0}, ready = {0};
+
+    packet_add_message(&commit, 'Q', "commit", 7);
+    packet_add_message(&ready, 'Z', "I", 1);
+    open_shop(&query);
+    say(&servers[0], &begun);
+    say(&visitors[0].peer, &commit);
+    next->generation = 2;
+    next->clusters[0].hold = 1;
+    house_tell(&house, next);
+    visitors[0].peer.n_heard = 0;
+    say(&servers[0], &fatal);
+    cr_expect(has_heard(&visitors[0].peer, "C40001"));
+    cr_expect(ends_with(&visitors[0].peer, &ready));
+    cr_expect_eq(state_of(0), CLIENT_IDLE);
+}
+
 Test(loss, the_next_server_may_end_as_well)
 {
     open_shop(&query);
