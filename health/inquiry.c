@@ -45,6 +45,14 @@ static void finish_with_both(struct inquiry *inquiry, const struct sample *subst
     finish(inquiry, &sample);
 }
 
+/* The kernel accepts connections for a machine's frozen processes, too: where Patroni's
+ * is there and nobody speaks, that of PostgreSQL tells nothing. */
+static bool is_of_use(const struct inquiry *inquiry, const struct sample *substitute)
+{
+    return substitute->source != SOURCE_NOBODY &&
+           !(inquiry->first_sample.is_mute && substitute->source == SOURCE_TCP);
+}
+
 void inquiry_on_sample(void *arg, const struct sample *sample)
 {
     struct inquiry *inquiry = arg;
@@ -59,7 +67,7 @@ void inquiry_on_sample(void *arg, const struct sample *sample)
             return;
         }
     }
-    if (was_substitute && sample->source != SOURCE_NOBODY) {
+    if (was_substitute && is_of_use(inquiry, sample)) {
         finish_with_both(inquiry, sample);
     } else if (was_substitute) {
         finish(inquiry, &inquiry->first_sample);

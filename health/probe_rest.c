@@ -38,6 +38,7 @@ static void on_answer(void *arg, const struct http_answer *answer)
         rest->read(answer->status, answer->body, answer->length, &probe->sample);
     else
         probe_fail(probe, outcome_of(answer->outcome), answer->error);
+    probe->sample.is_mute = answer->outcome == HTTP_TIMEOUT && answer->is_sent;
     probe->sample.duration_ms = answer->duration_ms;
     probe_answer(probe);
 }

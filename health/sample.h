@@ -35,6 +35,7 @@ struct sample {
     enum sample_outcome outcome;
     uint64_t round; /* of the cluster's checks, in which it was asked for */
     uint32_t duration_ms;
+    bool is_mute;    /* it has let us connect, and says nothing: frozen, perhaps */
     int http_status; /* Patroni's, 0 = none; 200 says that the node holds the lock */
 
     enum node_role role;             /* what it says of itself; NODE_PRIMARY = writable */

@@ -214,6 +214,17 @@ def test_etcd_alone_and_noloadbalance(cluster, etcd_alone):
         replica.set_tags()
 
 
+def test_a_frozen_node_is_down_whatever_its_key_says(cluster, router):
+    """Its kernel accepts connections, and its key lives for the ttl."""
+    r = router(cluster={**cluster.etcd_settings(), "check_interval": "300ms", "check_timeout": "500ms"})
+    replica = cluster.replicas()[0]
+    mark = r.log.mark()
+    replica.freeze()
+    r.log.wait("node changed", seconds=10, since=mark, node=replica.name, **{"is": "down"})
+    replica.thaw()
+    r.log.wait("node changed", seconds=20, since=mark, node=replica.name, **{"is": "replica"})
+
+
 def test_neither_etcd_nor_rest(cluster, etcd_alone):
     r = etcd_alone()
     cluster.pause()  # else Patroni stops the primary
