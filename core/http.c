@@ -481,8 +481,7 @@ struct http_request *http_send(struct http *http, const struct http_call *call)
     request->easy = curl_easy_init();
     if (request->easy == NULL || !set_options(request) || !set_address(request) ||
         !set_tls(request, call->tls) || !set_user(request, call) ||
-        !set_body(request, call) ||
-        !set_url(request, call) ||
+        !set_body(request, call) || !set_url(request, call) ||
         curl_multi_add_handle(http->multi, request->easy) != CURLM_OK) {
         request_free(request);
         return NULL;

@@ -50,9 +50,9 @@ struct http_call {
     const char *authorization; /* the header's value; NULL: none */
     const char *user;          /* by HTTP's Basic (RFC 7617); NULL or "": nobody */
     const char *password;
-    const char *header;        /* one more, "Name: value"; NULL: none */
-    struct tls_context *tls;   /* NULL: http; else https, to whom the certificate names */
-    size_t max_bytes;          /* of the answer's body; 0: HTTP_ANSWER_MAX_BYTES */
+    const char *header;      /* one more, "Name: value"; NULL: none */
+    struct tls_context *tls; /* NULL: http; else https, to whom the certificate names */
+    size_t max_bytes;        /* of the answer's body; 0: HTTP_ANSWER_MAX_BYTES */
     /* Until the answer has come. Of a stream only until the connection is there: the
      * kernel tells within some seconds when its peer has vanished, and `on_piece` what is
      * late. */

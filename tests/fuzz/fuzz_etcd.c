@@ -99,8 +99,8 @@ static void try_watch(const char *text, size_t size)
 
 static void try_value(unsigned which, const char *text, size_t size)
 {
-    static const char *const names[] = {"leader",     "failover",      "config",
-                                        "status",     "members/a",     "sync",
+    static const char *const names[] = {"leader",     "failover",     "config",
+                                        "status",     "members/a",    "sync",
                                         "initialize", "optime/leader"};
     static const char value[] = "b";
     struct store_keys keys = {0};
