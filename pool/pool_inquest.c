@@ -15,17 +15,10 @@ static struct inquest *inquest_in(struct link *link)
     return CONTAINER_OF(link, struct inquest, in_pools);
 }
 
-static const struct topology_cluster *cluster_of(const struct pool *pool)
-{
-    return pool->pools->topology == NULL
-               ? NULL
-               : topology_cluster(pool->pools->topology, pool->cluster);
-}
-
 /* What the topology says: it has lost the role, or is about to. */
 static bool is_leaving(const struct pool *pool, uint32_t node_id)
 {
-    const struct topology_cluster *cluster = cluster_of(pool);
+    const struct topology_cluster *cluster = pool_cluster(pool);
     const struct topology_node *node =
         cluster == NULL ? NULL : topology_node(pool->pools->topology, node_id);
 
@@ -202,6 +195,7 @@ static void ask(struct inquest *inquest)
 /* The next step of one. True: it is over. */
 static bool pursue(struct pools *pools, struct inquest *inquest)
 {
+    REQUIRE(inquest->pool != NULL);
     if (is_leaving(inquest->pool, inquest->node_id)) {
         judge(pools, inquest->node_id, UINT64_MAX, true);
         return true;
