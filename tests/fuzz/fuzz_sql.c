@@ -21,7 +21,8 @@ static unsigned read_with(const uint8_t *bytes, size_t size, const char *more)
 
     REQUIRE(text != NULL);
     memcpy(text, bytes, size);
-    memcpy(text + size, more, strlen(more));
+    for (size_t i = 0; more[i] != '\0'; i++)
+        text[size + i] = more[i];
     flags = sql_read(text, n);
     free(text);
     return flags;

@@ -101,6 +101,7 @@ Test(patroni_keys, reads_a_real_cluster)
     cr_expect_not(view.is_paused);
     cr_expect_not(view.request.is_there);
     cr_assert_eq(view.n_members, 3);
+    cr_assert_not_null(view.members);
     member = &view.members[0];
     cr_expect_str_eq(member->name, "pg1");
     cr_expect_str_eq(member->host, "198.18.99.1");
@@ -357,6 +358,7 @@ Test(patroni_keys, addresses_of_members)
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         const struct store_member *member = read_member(members[i].value);
 
+        cr_assert_not_null(member);
         cr_expect_str_eq(member->host, members[i].host, "%s", members[i].value);
         if (members[i].port != 0)
             cr_expect_eq(member->port, members[i].port, "%s", members[i].value);

@@ -9,36 +9,36 @@
 #include "core/memory.h"
 #include "router/console/row.h"
 
-static struct cluster_report cluster;
+static struct cluster_report shown;
 static struct node_report node;
 static struct switchover switchovers[2];
 static struct node_load load;
 static struct cluster_tables tables;
 static struct text out;
 
-void monitor_report_clusters(const struct monitor *none,
+void monitor_report_clusters(const struct monitor *monitor,
                              void (*each)(void *arg, const struct cluster_report *report),
                              void *arg)
 {
-    (void)none;
-    each(arg, &cluster);
+    (void)monitor;
+    each(arg, &shown);
 }
 
-void monitor_report_switchovers(const struct monitor *none, const char *name,
+void monitor_report_switchovers(const struct monitor *monitor, const char *cluster,
                                 void (*each)(void *arg,
                                              const struct switchover *switchover),
                                 void *arg)
 {
-    (void)none;
-    cr_assert_str_eq(name, "main");
+    (void)monitor;
+    cr_assert_str_eq(cluster, "main");
     each(arg, &switchovers[0]);
     each(arg, &switchovers[1]);
 }
 
-void monitor_report(const struct monitor *none,
+void monitor_report(const struct monitor *monitor,
                     void (*each)(void *arg, const struct node_report *report), void *arg)
 {
-    (void)none;
+    (void)monitor;
     each(arg, &node);
 }
 
@@ -52,7 +52,7 @@ static unsigned count_waiting(void *arg, const char *name)
 static void open_all(void)
 {
     text_init(&out, 65536);
-    cluster = (struct cluster_report){
+    shown = (struct cluster_report){
         .name = "main", .primary = "", .why_no_primary = "", .system_id = ""};
     node = (struct node_report){.cluster = "main", .source = ""};
     strcpy(node.node.name, "n1");
@@ -126,18 +126,18 @@ Test(cluster_tables, of_a_cluster_each_column_moves)
 {
     switchovers[0] = (struct switchover){
         .number = 4, .cause = HOLD_BY_HOOK, .held_ms = 99000, .sign = "a hook"};
-    cluster = (struct cluster_report){.name = "main",
-                                      .primary = "n1",
-                                      .why_no_primary = "two of them",
-                                      .timeline = 7,
-                                      .system_id = "123",
-                                      .has_rivals = true,
-                                      .is_paused = true,
-                                      .primary_since_ms = 50000,
-                                      .present = &switchovers[0]};
+    shown = (struct cluster_report){.name = "main",
+                                    .primary = "n1",
+                                    .why_no_primary = "two of them",
+                                    .timeline = 7,
+                                    .system_id = "123",
+                                    .has_rivals = true,
+                                    .is_paused = true,
+                                    .primary_since_ms = 50000,
+                                    .present = &switchovers[0]};
     cr_assert(take(VIEW_CLUSTERS));
     memset(&switchovers, 0, sizeof switchovers);
-    cluster.primary = cluster.name = cluster.system_id = "dead";
+    shown.primary = shown.name = shown.system_id = "dead";
     EXPECT(VIEW_CLUSTERS, 0, "primary", "n1");
     EXPECT(VIEW_CLUSTERS, 0, "timeline", "7");
     EXPECT(VIEW_CLUSTERS, 0, "system_id", "123");

@@ -18,11 +18,11 @@ static struct {
     unsigned n_holds, n_releases;
     char cluster[64], node[64], sign[SWITCHOVER_SIGN_MAX];
     bool refuses, was_held;
-} monitor;
+} seen;
 
-struct topology *monitor_topology(const struct monitor *none)
+struct topology *monitor_topology(const struct monitor *monitor)
 {
-    (void)none;
+    (void)monitor;
     return topology;
 }
 
@@ -38,28 +38,28 @@ static void publish(void)
     topology = next;
 }
 
-uint64_t monitor_hold(struct monitor *none, const char *cluster, const char *node,
+uint64_t monitor_hold(struct monitor *monitor, const char *cluster, const char *node,
                       enum hold_cause cause, const char *sign, char why[MONITOR_WHY_MAX])
 {
-    (void)none;
+    (void)monitor;
     cr_assert_eq(cause, HOLD_BY_HOOK);
-    monitor.n_holds++;
-    snprintf(monitor.cluster, sizeof monitor.cluster, "%s", cluster);
-    snprintf(monitor.node, sizeof monitor.node, "%s", node);
-    snprintf(monitor.sign, sizeof monitor.sign, "%s", sign);
+    seen.n_holds++;
+    snprintf(seen.cluster, sizeof seen.cluster, "%s", cluster);
+    snprintf(seen.node, sizeof seen.node, "%s", node);
+    snprintf(seen.sign, sizeof seen.sign, "%s", sign);
     publish();
-    snprintf(why, MONITOR_WHY_MAX, "%s", monitor.refuses ? "nobody knows the roles" : "");
-    return monitor.refuses ? 0 : 9;
+    snprintf(why, MONITOR_WHY_MAX, "%s", seen.refuses ? "nobody knows the roles" : "");
+    return seen.refuses ? 0 : 9;
 }
 
-bool monitor_release(struct monitor *none, const char *cluster, enum hold_cause cause)
+bool monitor_release(struct monitor *monitor, const char *cluster, enum hold_cause cause)
 {
-    (void)none;
+    (void)monitor;
     cr_assert_eq(cause, HOLD_BY_HOOK);
-    monitor.n_releases++;
-    snprintf(monitor.cluster, sizeof monitor.cluster, "%s", cluster);
+    seen.n_releases++;
+    snprintf(seen.cluster, sizeof seen.cluster, "%s", cluster);
     publish();
-    return monitor.was_held;
+    return seen.was_held;
 }
 
 static void open_all(void)
@@ -85,7 +85,7 @@ static unsigned take(const char *token)
     json_t *json;
 
     text_clear(&body);
-    monitor.n_holds = monitor.n_releases = 0;
+    seen.n_holds = seen.n_releases = 0;
     answer = holding_take(NULL, token, &asked, &body);
     json = json_loads(text_get(&body), 0, NULL);
     cr_assert(json_is_object(json), "%s", text_get(&body));
@@ -118,10 +118,10 @@ Test(holding, as_patronis_hook_asks)
     cr_expect_eq(take("sesame"), 200);
     cr_expect_str_eq(text_get(&body),
                      "{\"cluster\": \"main\", \"node\": \"\", \"hold\": 9}\n");
-    cr_expect_eq(monitor.n_holds, 1);
-    cr_expect_str_eq(monitor.cluster, "main");
-    cr_expect_str_eq(monitor.node, "", "whoever is the primary");
-    cr_expect_str_eq(monitor.sign, "POST /hold from unix");
+    cr_expect_eq(seen.n_holds, 1);
+    cr_expect_str_eq(seen.cluster, "main");
+    cr_expect_str_eq(seen.node, "", "whoever is the primary");
+    cr_expect_str_eq(seen.sign, "POST /hold from unix");
 }
 
 Test(holding, names_stand_in_query_form_or_json)
@@ -141,10 +141,10 @@ Test(holding, names_stand_in_query_form_or_json)
     for (size_t i = 0; i < COUNT_OF(ways) - 1; i++) {
         cr_expect_eq(ask(ways[i].target, ways[i].form), 200, "%zu: %s", i,
                      text_get(&body));
-        cr_expect_str_eq(monitor.node, "n2", "%zu", i);
+        cr_expect_str_eq(seen.node, "n2", "%zu", i);
     }
     cr_expect_eq(ask("/hold?node=n1&node", ""), 200);
-    cr_expect_str_eq(monitor.node, "", "the last one counts");
+    cr_expect_str_eq(seen.node, "", "the last one counts");
 }
 
 Test(holding, what_makes_no_sense_is_refused)
@@ -158,13 +158,13 @@ Test(holding, what_makes_no_sense_is_refused)
         cr_expect_eq(ask("/hold", forms[i]), 400, "%s", forms[i]);
     cr_expect_eq(ask("/hold", long_one), 400);
     cr_expect_eq(ask("/hold?node=n%", ""), 400);
-    cr_expect_eq(monitor.n_holds, 0);
+    cr_expect_eq(seen.n_holds, 0);
     cr_expect_eq(ask("/hold?cluster=other", ""), 404);
     cr_expect(says("no such cluster"));
     cr_expect_eq(ask("/hold?node=n4", ""), 404);
     cr_expect(says("no such node"));
-    cr_expect_eq(monitor.n_holds, 0);
-    monitor.refuses = true;
+    cr_expect_eq(seen.n_holds, 0);
+    seen.refuses = true;
     cr_expect_eq(ask("/hold", ""), 409);
     cr_expect(says("{\"error\": \"nobody knows the roles\"}"));
 }
@@ -185,7 +185,7 @@ Test(holding, only_with_the_token)
         asked.authorization = wrong[i];
         cr_expect_eq(take("sesame"), 401, "%s", wrong[i]);
         cr_expect_str_eq(answer.header, "WWW-Authenticate");
-        cr_expect_eq(monitor.n_holds, 0);
+        cr_expect_eq(seen.n_holds, 0);
     }
     asked.authorization = "bearer sesame";
     cr_expect_eq(take("sesame"), 200, "a scheme's name has no case");
@@ -199,7 +199,7 @@ Test(holding, without_a_token_nobody_may)
         asked.authorization = tries[i];
         cr_expect_eq(take(""), 403, "%s", tries[i]);
         cr_expect(says("set control_token in section [stats]"));
-        cr_expect_eq(monitor.n_holds, 0);
+        cr_expect_eq(seen.n_holds, 0);
     }
 }
 
@@ -213,19 +213,19 @@ Test(holding, only_by_post_and_not_at_length)
     asked.method = "POST";
     asked.is_too_long = true;
     cr_expect_eq(take("sesame"), 413);
-    cr_expect_eq(monitor.n_holds, 0);
+    cr_expect_eq(seen.n_holds, 0);
 }
 
 Test(holding, a_release_tells_whether_there_was_one)
 {
-    monitor.was_held = true;
+    seen.was_held = true;
     cr_expect_eq(ask("/release", ""), 200);
     cr_expect_str_eq(text_get(&body), "{\"cluster\": \"main\", \"released\": true}\n");
-    monitor.was_held = false;
+    seen.was_held = false;
     cr_expect_eq(ask("/release", "node=n1"), 200);
     cr_expect(says("\"released\": false"));
-    cr_expect_eq(monitor.n_holds, 0);
-    cr_expect_eq(monitor.n_releases, 1);
+    cr_expect_eq(seen.n_holds, 0);
+    cr_expect_eq(seen.n_releases, 1);
 }
 
 /* ---- who asks ---- */
@@ -245,17 +245,17 @@ static void move(struct topology_cluster *cluster, size_t node, const char *numb
 Test(holding, a_primary_that_asks_itself_is_known_by_its_address)
 {
     ask_from("127.0.0.1");
-    cr_expect_str_eq(monitor.node, "", "three nodes have that address");
+    cr_expect_str_eq(seen.node, "", "three nodes have that address");
     move(&topology->clusters[0], 0, "10.0.0.1");
     move(&topology->clusters[0], 1, "10.0.0.2");
     ask_from("10.0.0.1");
-    cr_expect_str_eq(monitor.node, "n1");
-    cr_expect_str_eq(monitor.sign, "POST /hold from 10.0.0.1");
+    cr_expect_str_eq(seen.node, "n1");
+    cr_expect_str_eq(seen.sign, "POST /hold from 10.0.0.1");
     ask_from("10.0.0.2");
-    cr_expect_str_eq(monitor.node, "", "a replica's machine may speak for another");
+    cr_expect_str_eq(seen.node, "", "a replica's machine may speak for another");
     topology->clusters[0].primary = -1;
     ask_from("10.0.0.1");
-    cr_expect_str_eq(monitor.node, "");
+    cr_expect_str_eq(seen.node, "");
 }
 
 Test(holding, of_several_clusters_the_one_whose_node_asks)
@@ -271,13 +271,13 @@ Test(holding, of_several_clusters_the_one_whose_node_asks)
     topology->n_clusters = 3;
     ask_from("10.0.1.1");
     cr_expect_eq(answer.status, 200);
-    cr_expect_str_eq(monitor.cluster, "two");
-    cr_expect_str_eq(monitor.node, "n1");
+    cr_expect_str_eq(seen.cluster, "two");
+    cr_expect_str_eq(seen.node, "n1");
     ask_from("10.9.9.9");
     cr_expect_eq(answer.status, 400);
     cr_expect(says("several clusters"));
     cr_expect_eq(ask("/hold?cluster=main", ""), 200);
-    cr_expect_str_eq(monitor.cluster, "main");
+    cr_expect_str_eq(seen.cluster, "main");
     topology->clusters = own;
     topology->n_clusters = 1;
     topology_release(two);

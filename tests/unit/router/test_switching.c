@@ -20,14 +20,14 @@ static struct fake_http patroni;
 static struct switching *switching;
 static char members[1024];
 
-/* The monitor. */
+/* The seen. */
 static struct {
     struct switchover record; /* number 0 = there was none */
     bool is_on, refuses, forgets;
     unsigned n_holds, n_releases;
     char primary[NODE_NAME_MAX];
     char leaving[NODE_NAME_MAX], sign[SWITCHOVER_SIGN_MAX];
-} monitor;
+} seen;
 
 /* The answer. */
 static struct {
@@ -36,70 +36,70 @@ static struct {
     unsigned n;
 } got;
 
-struct topology *monitor_topology(const struct monitor *none)
+struct topology *monitor_topology(const struct monitor *monitor)
 {
-    (void)none;
+    (void)monitor;
     return topology;
 }
 
-uint64_t monitor_hold(struct monitor *none, const char *cluster, const char *node,
+uint64_t monitor_hold(struct monitor *monitor, const char *cluster, const char *node,
                       enum hold_cause cause, const char *sign, char why[MONITOR_WHY_MAX])
 {
-    (void)none;
+    (void)monitor;
     cr_assert_str_eq(cluster, "main");
     cr_assert_eq(cause, HOLD_BY_COMMAND);
-    if (monitor.refuses) {
+    if (seen.refuses) {
         snprintf(why, MONITOR_WHY_MAX, "not today");
         return 0;
     }
-    monitor.n_holds++;
-    monitor.is_on = true;
-    monitor.record =
+    seen.n_holds++;
+    seen.is_on = true;
+    seen.record =
         (struct switchover){.number = 7, .cause = cause, .held_ms = loop_now_ms(loop)};
-    snprintf(monitor.record.from, NODE_NAME_MAX, "%s", node);
-    snprintf(monitor.record.sign, SWITCHOVER_SIGN_MAX, "%s", sign);
-    snprintf(monitor.sign, sizeof monitor.sign, "%s", sign);
-    snprintf(monitor.leaving, sizeof monitor.leaving, "%s", node);
+    snprintf(seen.record.from, NODE_NAME_MAX, "%s", node);
+    snprintf(seen.record.sign, SWITCHOVER_SIGN_MAX, "%s", sign);
+    snprintf(seen.sign, sizeof seen.sign, "%s", sign);
+    snprintf(seen.leaving, sizeof seen.leaving, "%s", node);
     return 7;
 }
 
-bool monitor_release(struct monitor *none, const char *cluster, enum hold_cause cause)
+bool monitor_release(struct monitor *monitor, const char *cluster, enum hold_cause cause)
 {
-    (void)none;
+    (void)monitor;
     cr_assert_str_eq(cluster, "main");
     cr_assert_eq(cause, HOLD_BY_COMMAND);
-    monitor.n_releases++;
+    seen.n_releases++;
     return true;
 }
 
-void monitor_report_clusters(const struct monitor *none,
+void monitor_report_clusters(const struct monitor *monitor,
                              void (*each)(void *arg, const struct cluster_report *report),
                              void *arg)
 {
     struct cluster_report report = {.name = "other", .primary = "", .why_no_primary = ""};
 
-    (void)none;
+    (void)monitor;
     each(arg, &report);
     report.name = "main";
-    report.primary = monitor.primary;
-    report.present = monitor.is_on ? &monitor.record : NULL;
+    report.primary = seen.primary;
+    report.present = seen.is_on ? &seen.record : NULL;
     each(arg, &report);
 }
 
-void monitor_report_switchovers(const struct monitor *none, const char *cluster,
+void monitor_report_switchovers(const struct monitor *monitor, const char *cluster,
                                 void (*each)(void *arg,
                                              const struct switchover *switchover),
                                 void *arg)
 {
-    (void)none;
-    if (strcmp(cluster, "main") == 0 && monitor.record.number != 0 && !monitor.forgets)
-        each(arg, &monitor.record);
+    (void)monitor;
+    if (strcmp(cluster, "main") == 0 && seen.record.number != 0 && !seen.forgets)
+        each(arg, &seen.record);
 }
 
-void monitor_report(const struct monitor *none,
+void monitor_report(const struct monitor *monitor,
                     void (*each)(void *arg, const struct node_report *report), void *arg)
 {
-    (void)none;
+    (void)monitor;
     for (size_t i = 0; i < topology->clusters[0].n_nodes; i++) {
         struct node_report report = {.cluster = "main",
                                      .node = topology->clusters[0].nodes[i],
@@ -148,7 +148,7 @@ static void open_all(void)
         "\"127.0.0.1\", \"port\": 5001}, {\"name\": \"pg-2\", \"role\": \"replica\", "
         "\"host\": \"127.0.0.1\", \"port\": 5002}]}");
     patroni.body = members;
-    strcpy(monitor.primary, "n1");
+    strcpy(seen.primary, "n1");
     switching = switching_new(loop, NULL);
     cr_assert_not_null(switching);
 }
@@ -192,7 +192,7 @@ static void expect_refusal(const char *text, const char *sqlstate, const char *w
     begin(text);
     cr_expect(got.has_come, "%s: at once", text);
     expect_error(sqlstate, why);
-    cr_expect_eq(monitor.n_holds, 0, "%s: nobody was held", text);
+    cr_expect_eq(seen.n_holds, 0, "%s: nobody was held", text);
 }
 
 /* Until Patroni was asked for `path`. */
@@ -206,21 +206,21 @@ static void wait_for_request(const char *what)
 
 static void wait_for_hold(void)
 {
-    for (unsigned i = 0; i < 5000 && monitor.n_holds == 0; i++)
+    for (unsigned i = 0; i < 5000 && seen.n_holds == 0; i++)
         loop_until(loop, NULL, 2);
-    cr_assert_eq(monitor.n_holds, 1);
+    cr_assert_eq(seen.n_holds, 1);
 }
 
 static void end_hold(enum switchover_outcome outcome, const char *to)
 {
     uint64_t now_ms = loop_now_ms(loop) + 1;
 
-    monitor.record.outcome = outcome;
-    monitor.record.gone_ms = monitor.record.proven_ms = now_ms;
-    monitor.record.ended_ms = now_ms;
-    snprintf(monitor.record.to, NODE_NAME_MAX, "%s", to);
-    snprintf(monitor.primary, sizeof monitor.primary, "%s", to);
-    monitor.is_on = false;
+    seen.record.outcome = outcome;
+    seen.record.gone_ms = seen.record.proven_ms = now_ms;
+    seen.record.ended_ms = now_ms;
+    snprintf(seen.record.to, NODE_NAME_MAX, "%s", to);
+    snprintf(seen.primary, sizeof seen.primary, "%s", to);
+    seen.is_on = false;
 }
 
 /* ---- it works ---- */
@@ -232,11 +232,11 @@ Test(switching, holds_asks_and_tells_each_step)
 
     begin("to n2");
     wait_for_hold();
-    cr_expect_str_eq(monitor.leaving, "n1");
-    cr_expect_str_eq(monitor.sign, "SWITCHOVER by alice");
+    cr_expect_str_eq(seen.leaving, "n1");
+    cr_expect_str_eq(seen.sign, "SWITCHOVER by alice");
     patroni.status = 200;
     patroni.body = "Successfully switched over to \"pg-2\"";
-    monitor.record.drained_ms = monitor.record.held_ms + 1;
+    seen.record.drained_ms = seen.record.held_ms + 1;
     wait_for_request("POST /switchover ");
     cr_expect_not_null(
         strstr(patroni.request, "\r\nAuthorization: Basic YWRtaW46cw==\r\n"));
@@ -244,7 +244,7 @@ Test(switching, holds_asks_and_tells_each_step)
         strstr(patroni.request, "{\"leader\": \"pg-1\", \"candidate\": \"pg-2\"}"));
     cr_expect_not(got.has_come);
     end_hold(SWITCHOVER_CHANGED, "n2");
-    monitor.record.lent_ms = monitor.record.ended_ms + 3;
+    seen.record.lent_ms = seen.record.ended_ms + 3;
     wait_for_answer();
     cr_assert_null(got.answer.sqlstate, "%s", got.answer.why);
     cr_assert_eq(got.answer.n_steps, COUNT_OF(names));
@@ -255,7 +255,7 @@ Test(switching, holds_asks_and_tells_each_step)
     cr_expect_str_eq(got.answer.steps[3].detail, "n1");
     cr_expect_str_eq(got.answer.steps[4].detail, "n2");
     cr_expect_eq(got.answer.steps[6].ms, got.answer.steps[5].ms + 3);
-    cr_expect_eq(monitor.n_releases, 0, "another node's proof ends it");
+    cr_expect_eq(seen.n_releases, 0, "another node's proof ends it");
     cr_expect_eq(got.n, 1);
 }
 
@@ -264,7 +264,7 @@ Test(switching, asks_for_any_node_when_none_is_named)
     begin("");
     wait_for_hold();
     patroni.body = "";
-    monitor.record.drained_ms = 1;
+    seen.record.drained_ms = 1;
     wait_for_request("POST /switchover ");
     cr_expect_not_null(strstr(patroni.request, "\r\n\r\n{\"leader\": \"pg-1\"}"));
     end_hold(SWITCHOVER_CHANGED, "n2");
@@ -281,7 +281,7 @@ Test(switching, leaves_transactions_no_more_time_than_it_is_told)
     loop_until(loop, NULL, 60);
     cr_expect_eq(strncmp(patroni.request, "GET /cluster ", 13), 0, "they go on");
     wait_for_request("POST /switchover ");
-    cr_expect_geq(loop_now_ms(loop) - monitor.record.held_ms, 140);
+    cr_expect_geq(loop_now_ms(loop) - seen.record.held_ms, 140);
     end_hold(SWITCHOVER_CHANGED, "n2");
     wait_for_answer();
     cr_assert_null(got.answer.sqlstate);
@@ -299,7 +299,7 @@ Test(switching, is_woken_by_a_change)
     switching = NULL;
     cr_assert(got.has_come);
     expect_error("57P01", "shutting down");
-    cr_expect_eq(monitor.n_releases, 1);
+    cr_expect_eq(seen.n_releases, 1);
     switching_wake(switching = switching_new(loop, NULL));
 }
 
@@ -314,8 +314,8 @@ Test(switching, what_is_asked_for_wrongly_is_said_to_be_so)
     strcpy(topology->clusters[0].why_no_primary, "nobody answers");
     expect_refusal("main", "55000", "has no primary: nobody answers");
     topology->clusters[0].primary = 0;
-    monitor.is_on = true;
-    monitor.record = (struct switchover){
+    seen.is_on = true;
+    seen.record = (struct switchover){
         .number = 1, .cause = HOLD_BY_REQUEST, .sign = "etcd says so"};
     expect_refusal("main", "55006", "changing already: etcd says so");
     cr_expect_eq(patroni.n_requests, 0);
@@ -346,7 +346,7 @@ Test(switching, one_at_a_time)
     begin("");
     cr_expect(got.has_come);
     expect_error("55006", "under way already");
-    cr_expect_eq(monitor.n_holds, 1);
+    cr_expect_eq(seen.n_holds, 1);
 }
 
 static void expect_failure_before_hold(const char *text, const char *why)
@@ -354,7 +354,7 @@ static void expect_failure_before_hold(const char *text, const char *why)
     begin(text);
     wait_for_answer();
     expect_error("55000", why);
-    cr_expect_eq(monitor.n_holds, 0, "%s", why);
+    cr_expect_eq(seen.n_holds, 0, "%s", why);
 }
 
 Test(switching, patroni_is_asked_who_is_who_before_anybody_is_held)
@@ -379,7 +379,7 @@ Test(switching, patroni_is_asked_who_is_who_before_anybody_is_held)
     patroni.behaviour = FAKE_ANSWERS;
     patroni.status = 200;
     patroni.body = members;
-    monitor.refuses = true;
+    seen.refuses = true;
     expect_failure_before_hold("", "not today");
 }
 
@@ -404,7 +404,7 @@ static void begin_asked(int status, const char *answer)
     wait_for_hold();
     patroni.status = status;
     patroni.body = answer;
-    monitor.record.drained_ms = 1;
+    seen.record.drained_ms = 1;
 }
 
 Test(switching, a_refusal_ends_the_hold_at_once_in_patronis_words)
@@ -413,7 +413,7 @@ Test(switching, a_refusal_ends_the_hold_at_once_in_patronis_words)
     wait_for_answer();
     expect_error("55000", "Patroni has not switched over: candidate name does not match "
                           "(HTTP status 412)");
-    cr_expect_eq(monitor.n_releases, 1);
+    cr_expect_eq(seen.n_releases, 1);
 }
 
 Test(switching, a_refusal_for_want_of_a_password_says_which)
@@ -428,7 +428,7 @@ Test(switching, a_failure_after_all_ends_the_hold)
     begin_asked(503, "Switchover failed");
     wait_for_answer();
     expect_error("55000", "Switchover failed (HTTP status 503)");
-    cr_expect_eq(monitor.n_releases, 1);
+    cr_expect_eq(seen.n_releases, 1);
 }
 
 Test(switching, an_answer_that_leaves_it_open_is_waited_for_a_while)
@@ -440,7 +440,7 @@ Test(switching, an_answer_that_leaves_it_open_is_waited_for_a_while)
     wait_for_answer();
     expect_error("55000",
                  "still the primary, and Patroni's answer was: Switchover status");
-    cr_expect_eq(monitor.n_releases, 1);
+    cr_expect_eq(seen.n_releases, 1);
 }
 
 Test(switching, a_lost_answer_does_not_stop_what_has_begun)
@@ -449,8 +449,8 @@ Test(switching, a_lost_answer_does_not_stop_what_has_begun)
     patroni.behaviour = FAKE_RESETS;
     wait_for_request("POST ");
     loop_until(loop, NULL, 20);
-    monitor.record.gone_ms = loop_now_ms(loop);
-    monitor.primary[0] = '\0';
+    seen.record.gone_ms = loop_now_ms(loop);
+    seen.primary[0] = '\0';
     loop_until(loop, NULL, 2500);
     cr_expect_not(got.has_come, "the monitor knows how long");
     end_hold(SWITCHOVER_CHANGED, "n2");
@@ -484,15 +484,15 @@ Test(switching, a_hold_that_times_out_is_told)
     end_hold(SWITCHOVER_TIMED_OUT, "");
     wait_for_answer();
     expect_error("55000", "no primary was proven in time; Patroni says: Successfully");
-    cr_expect_eq(monitor.n_releases, 0);
+    cr_expect_eq(seen.n_releases, 0);
 }
 
 Test(switching, bears_a_reload_that_drops_the_cluster)
 {
     begin("");
     wait_for_hold();
-    monitor.forgets = true;
-    monitor.is_on = false;
+    seen.forgets = true;
+    seen.is_on = false;
     wait_for_answer();
     expect_error("55000", "cluster \"main\" is configured no more");
 }
