@@ -568,6 +568,8 @@ class Cluster:
         for node in self.nodes:
             if not node.is_running():
                 node.start()
+        if any(node.status().get("pause") for node in self.nodes):
+            self.pause(False)
         if process.wait_until(self._is_whole, HEAL_PATIENCE_S, step=0.1):
             return False
         self.rebuild()

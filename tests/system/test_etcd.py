@@ -227,11 +227,11 @@ def test_a_frozen_node_is_down_whatever_its_key_says(cluster, router):
 
 def test_neither_etcd_nor_rest(cluster, etcd_alone):
     r = etcd_alone()
+    leader = cluster.leader()
     cluster.pause()  # else Patroni stops the primary
     mark = r.log.mark()
     cluster.stop_etcd()
     r.log.wait("etcd lost", since=mark)
-    leader = cluster.leader()
     r.log.wait("node changed", seconds=20, since=mark, node=leader.name, **{"is": "down"})
     cluster.start_etcd()
     r.log.wait("node changed", seconds=30, since=mark, node=leader.name, **{"is": "primary"})
