@@ -365,7 +365,7 @@ static struct hold_time time_of(const struct cluster *cluster)
 static void log_hold(const struct cluster *cluster)
 {
     const struct hold *hold = &cluster->hold;
-    const struct switchover *last = &hold->records[(hold->number - 1) % SWITCHOVERS_KEPT];
+    const struct switchover *last = hold_last(hold);
 
     if (hold->is_on) {
         LOG(INFO, "hold began", TEXT("cluster", cluster->config->name),

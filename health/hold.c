@@ -32,16 +32,19 @@ static struct switchover *last(struct hold *hold)
     return &hold->records[(hold->number - 1) % SWITCHOVERS_KEPT];
 }
 
+const struct switchover *hold_last(const struct hold *hold)
+{
+    return &hold->records[(hold->number - 1) % SWITCHOVERS_KEPT];
+}
+
 const struct switchover *hold_present(const struct hold *hold)
 {
-    return hold->is_on ? &hold->records[(hold->number - 1) % SWITCHOVERS_KEPT] : NULL;
+    return hold->is_on ? hold_last(hold) : NULL;
 }
 
 bool hold_has_failed(const struct hold *hold)
 {
-    return hold->number > 0 &&
-           hold->records[(hold->number - 1) % SWITCHOVERS_KEPT].outcome ==
-               SWITCHOVER_TIMED_OUT;
+    return hold->number > 0 && hold_last(hold)->outcome == SWITCHOVER_TIMED_OUT;
 }
 
 struct switchover *hold_record(struct hold *hold, uint64_t number)

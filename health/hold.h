@@ -68,6 +68,8 @@ bool hold_see(struct hold *hold, const struct hold_sight *sight, const char *why
  * begin, since a cause is over. */
 bool hold_look(struct hold *hold, uint64_t timeout_ms, const struct hold_time *time);
 
+/* The last one, on or over; there must have been one. */
+const struct switchover *hold_last(const struct hold *hold);
 /* The present one; NULL = none. */
 const struct switchover *hold_present(const struct hold *hold);
 /* The last one has ended by its timeout. */
