@@ -19,7 +19,7 @@ from harness import router as routers  # noqa: E402
 from harness.pools import ONE_SERVER  # noqa: E402
 
 PROGRAM = os.path.abspath(os.environ.get("PGROUTER", os.path.join(TOP, "build", "pgrouter")))
-CLUSTERS = "/var/tmp/pgrouter-cluster-"
+CLUSTERS = "pgrouter-cluster-"
 
 
 # One cluster for the whole run
@@ -27,7 +27,7 @@ CLUSTERS = "/var/tmp/pgrouter-cluster-"
 
 def _end_abandoned_clusters():
     """Of runs that were killed."""
-    for folder in glob.glob(CLUSTERS + "*"):
+    for folder in [path for where in process.SCRATCH for path in glob.glob(f"{where}/{CLUSTERS}*")]:
         owner = read_identity(os.path.join(folder, "owner"))
         if os.stat(folder).st_uid == os.geteuid() and owner is not None and not owner.is_alive():
             Cluster.close_folder(folder)
@@ -39,7 +39,7 @@ def running_cluster():
         if not os.path.exists(program):
             pytest.skip(f"{program} is not installed")
     _end_abandoned_clusters()
-    folder = tempfile.mkdtemp(prefix=os.path.basename(CLUSTERS), dir=os.path.dirname(CLUSTERS))
+    folder = tempfile.mkdtemp(prefix=CLUSTERS, dir=process.scratch())
     with open(os.path.join(folder, "owner"), "w", encoding="ascii") as file:
         file.write(str(process.Identity.of(os.getpid())))
     why_not = network.namespaces_work()

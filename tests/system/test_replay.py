@@ -262,7 +262,7 @@ def test_what_an_administrator_ends_is_not_done_again(front, lone, prepared):
     with join(r) as client, join(r) as other:
         lone.ask("insert into t (id) values (7) returning id")
         doing = Later(lambda: client.execute(
-            "update t set n = n + 1 + 0 * (select 1 from pg_sleep(3)) where id = 7", prepare=prepared))
+            "update t set n = n + 1 + 0 * (select 1 from pg_sleep(30)) where id = 7", prepare=prepared))
         pid = lone.pid_doing("update t")
         lone.ask(f"select pg_terminate_backend({pid})")
         with cut(client, "57P01"):
@@ -296,7 +296,7 @@ def test_a_session_ends_with_its_server_in_its_words(front, lone, is_idle):
     with logged_in(r) as client:
         pid = value_of(client.ask("select pg_backend_pid()"))
         if not is_idle:
-            client.send(wire.query("select pg_sleep(3)"))
+            client.send(wire.query("select pg_sleep(30)"))
             lone.pid_doing("pg_sleep")
         lone.ask(f"select pg_terminate_backend({pid})")
         found = [error_fields(body) for kind, body in rest_of(client) if kind == "E"]

@@ -24,7 +24,7 @@ class Lone:
 
     def __init__(self, **parameters):
         self.account, self.programs = process.Account(), postgres_programs()
-        self.folder = tempfile.mkdtemp(prefix="pgrouter-lone-", dir="/var/tmp")
+        self.folder = tempfile.mkdtemp(prefix="pgrouter-lone-", dir=process.scratch())
         self.account.own(self.folder)
         self.data, self.port = os.path.join(self.folder, "data"), free_port("127.0.0.1")
         self._run("initdb", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8",
