@@ -2,30 +2,18 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "router/console/stat_rows.h"
 #include "router/console/views.h"
 
-enum column {
-#define COLUMN(name) COLUMN_##name,
-#include "router/console/csv.def"
-    COLUMN_COUNT
-};
-
-static const char *const column_names[COLUMN_COUNT] = {
+const char *const stat_column_names[COLUMN_COUNT] = {
 #define COLUMN(name) [COLUMN_##name] = #name,
 #include "router/console/csv.def"
 };
 
-/* What HAProxy puts into `type`. */
-enum row_type { ROW_FRONTEND = 0, ROW_BACKEND = 1, ROW_SERVER = 2 };
-
 static const char *const modes[] = {[MODE_TCP] = "tcp", [MODE_POOL] = "tcp"};
 
-struct row {
-    char cells[COLUMN_COUNT][96];
-};
-
 PRINTF_LIKE(3, 4)
-static void set(struct row *row, enum column column, const char *format, ...)
+static void set(struct stat_row *row, enum stat_column column, const char *format, ...)
 {
     va_list args;
 
@@ -34,37 +22,16 @@ static void set(struct row *row, enum column column, const char *format, ...)
     va_end(args);
 }
 
-static void set_number(struct row *row, enum column column, uint64_t value)
+static void set_number(struct stat_row *row, enum stat_column column, uint64_t value)
 {
     set(row, column, "%llu", (unsigned long long)value);
 }
 
-/* RFC 4180: quoted where a comma, a quote or a line's end is inside. */
-static void print_cell(struct text *out, const char *cell)
-{
-    if (strpbrk(cell, ",\"\r\n") == NULL) {
-        text_add(out, cell);
-        return;
-    }
-    text_add(out, "\"");
-    for (; *cell != '\0'; cell++)
-        text_addf(out, *cell == '"' ? "\"%c" : "%c", *cell);
-    text_add(out, "\"");
-}
-
-static void print_row(struct text *out, const struct row *row)
-{
-    for (unsigned i = 0; i < COLUMN_COUNT; i++) {
-        print_cell(out, row->cells[i]);
-        text_add(out, ",");
-    }
-    text_add(out, "\n");
-}
-
-static void begin_row(struct row *row, const struct overview_listener *listener,
-                      const char *name, enum row_type type, size_t listener_number)
+static void begin_row(struct stat_row *row, const struct overview_listener *listener,
+                      const char *name, enum stat_type type, size_t listener_number)
 {
     memset(row, 0, sizeof *row);
+    row->type = type;
     set(row, COLUMN_pxname, "%s", listener->settings->name);
     set(row, COLUMN_svname, "%s", name);
     set_number(row, COLUMN_pid, 1);
@@ -82,35 +49,33 @@ static const char *frontend_status(const struct door *door)
                                                                          : "OPEN";
 }
 
-static void print_frontend(const struct overview *overview, size_t i, struct text *out)
+static void fill_frontend(struct stat_row *row, const struct overview *overview, size_t i)
 {
     const struct overview_listener *listener = &overview->listeners[i];
     const struct door *door = listener->door;
-    struct row row;
 
-    begin_row(&row, listener, "FRONTEND", ROW_FRONTEND, i);
-    set_number(&row, COLUMN_sid, 0);
-    set_number(&row, COLUMN_scur, door->gate.n_present);
-    set_number(&row, COLUMN_smax, door->gate.n_present_max);
-    set_number(&row, COLUMN_slim,
+    begin_row(row, listener, "FRONTEND", STAT_FRONTEND, i);
+    set_number(row, COLUMN_sid, 0);
+    set_number(row, COLUMN_scur, door->gate.n_present);
+    set_number(row, COLUMN_smax, door->gate.n_present_max);
+    set_number(row, COLUMN_slim,
                door->gate.max > 0 ? door->gate.max
                                   : (uint64_t)overview->config->main.max_client_conn);
-    set_number(&row, COLUMN_stot, door->gate.n_total);
-    set_number(&row, COLUMN_conn_tot, door->gate.n_total);
-    set_number(&row, COLUMN_bin, listener->sum.bytes_in);
-    set_number(&row, COLUMN_bout, listener->sum.bytes_out);
-    set_number(&row, COLUMN_dreq, listener->front.refused);
-    set_number(&row, COLUMN_ereq, listener->front.bad_requests);
-    set_number(&row, COLUMN_rate, door_rate(door, overview->now_ms));
-    set_number(&row, COLUMN_rate_max, door->n_most_in_a_second);
-    set_number(&row, COLUMN_conn_rate, door_rate(door, overview->now_ms));
-    set_number(&row, COLUMN_conn_rate_max, door->n_most_in_a_second);
-    set(&row, COLUMN_status, "%s", frontend_status(door));
-    print_row(out, &row);
+    set_number(row, COLUMN_stot, door->gate.n_total);
+    set_number(row, COLUMN_conn_tot, door->gate.n_total);
+    set_number(row, COLUMN_bin, listener->sum.bytes_in);
+    set_number(row, COLUMN_bout, listener->sum.bytes_out);
+    set_number(row, COLUMN_dreq, listener->front.refused);
+    set_number(row, COLUMN_ereq, listener->front.bad_requests);
+    set_number(row, COLUMN_rate, door_rate(door, overview->now_ms));
+    set_number(row, COLUMN_rate_max, door->n_most_in_a_second);
+    set_number(row, COLUMN_conn_rate, door_rate(door, overview->now_ms));
+    set_number(row, COLUMN_conn_rate_max, door->n_most_in_a_second);
+    set(row, COLUMN_status, "%s", frontend_status(door));
 }
 
 /* What servers and backends have in common. */
-static void set_traffic(struct row *row, const struct overview *overview,
+static void set_traffic(struct stat_row *row, const struct overview *overview,
                         const struct tally *tally)
 {
     set_number(row, COLUMN_scur, tally->sessions_now);
@@ -171,40 +136,38 @@ static uint64_t seconds_since(const struct overview *overview, uint64_t at_ms)
     return at_ms == 0 ? overview->uptime_ms / 1000 : (overview->now_ms - at_ms) / 1000;
 }
 
-static void print_server(const struct overview *overview, size_t i, size_t j,
-                         struct text *out)
+static void fill_server(struct stat_row *row, const struct overview *overview, size_t i,
+                        size_t j)
 {
     const struct overview_server *server = &overview->listeners[i].servers[j];
     const struct node_report *report = &server->report;
     bool serves = strcmp(view_status(server), "UP") == 0;
     char address[ADDRESS_TEXT_MAX] = "";
-    struct row row;
 
-    begin_row(&row, &overview->listeners[i], report->node.name, ROW_SERVER, i);
-    set_number(&row, COLUMN_sid, j + 1);
-    set_traffic(&row, overview, &server->tally);
-    set(&row, COLUMN_status, "%s", view_status(server));
-    set_number(&row, COLUMN_weight, 1);
-    set_number(&row, COLUMN_uweight, 1);
-    set_number(&row, COLUMN_act, serves);
-    set_number(&row, COLUMN_bck, 0);
-    set_number(&row, COLUMN_chkfail, report->n_failed);
-    set_number(&row, COLUMN_chkdown, report->n_downs);
-    set_number(&row, COLUMN_lastchg, seconds_since(overview, report->changed_at_ms));
-    set_number(&row, COLUMN_downtime, report->down_ms / 1000);
-    set(&row, COLUMN_check_status, "%s",
+    begin_row(row, &overview->listeners[i], report->node.name, STAT_SERVER, i);
+    set_number(row, COLUMN_sid, j + 1);
+    set_traffic(row, overview, &server->tally);
+    set(row, COLUMN_status, "%s", view_status(server));
+    set_number(row, COLUMN_weight, 1);
+    set_number(row, COLUMN_uweight, 1);
+    set_number(row, COLUMN_act, serves);
+    set_number(row, COLUMN_bck, 0);
+    set_number(row, COLUMN_chkfail, report->n_failed);
+    set_number(row, COLUMN_chkdown, report->n_downs);
+    set_number(row, COLUMN_lastchg, seconds_since(overview, report->changed_at_ms));
+    set_number(row, COLUMN_downtime, report->down_ms / 1000);
+    set(row, COLUMN_check_status, "%s",
         check_code(report, overview->listeners[i].settings->to->check));
     if (report->http_status != 0)
-        set_number(&row, COLUMN_check_code, (uint64_t)report->http_status);
-    set_number(&row, COLUMN_check_duration, report->duration_ms);
-    set(&row, COLUMN_last_chk, "%s", report->said);
-    set(&row, COLUMN_check_desc, "%s", report->said);
-    set_number(&row, COLUMN_check_rise, report->rise);
-    set_number(&row, COLUMN_check_fall, report->fall);
-    set_number(&row, COLUMN_check_health, report->in_a_row);
+        set_number(row, COLUMN_check_code, (uint64_t)report->http_status);
+    set_number(row, COLUMN_check_duration, report->duration_ms);
+    set(row, COLUMN_last_chk, "%s", report->said);
+    set(row, COLUMN_check_desc, "%s", report->said);
+    set_number(row, COLUMN_check_rise, report->rise);
+    set_number(row, COLUMN_check_fall, report->fall);
+    set_number(row, COLUMN_check_health, report->in_a_row);
     if (report->node.n_addresses > 0)
-        set(&row, COLUMN_addr, "%s", address_print(&report->node.addresses[0], address));
-    print_row(out, &row);
+        set(row, COLUMN_addr, "%s", address_print(&report->node.addresses[0], address));
 }
 
 static const char *const algorithms[] = {
@@ -213,40 +176,74 @@ static const char *const algorithms[] = {
     [BALANCE_SOURCE] = "source",
 };
 
-static void print_backend(const struct overview *overview, size_t i, struct text *out)
+static void fill_backend(struct stat_row *row, const struct overview *overview, size_t i)
 {
     const struct overview_listener *listener = &overview->listeners[i];
     unsigned n_up = 0;
-    struct row row;
 
     for (size_t j = 0; j < listener->n_servers; j++)
         n_up += strcmp(view_status(&listener->servers[j]), "UP") == 0;
-    begin_row(&row, listener, "BACKEND", ROW_BACKEND, i);
-    set_number(&row, COLUMN_sid, 0);
-    set_traffic(&row, overview, &listener->sum);
-    set_number(&row, COLUMN_smax, listener->front.sessions_max);
-    set_number(&row, COLUMN_qcur, listener->door->gate.n_waiting);
-    set_number(&row, COLUMN_qmax, listener->front.waiting_max);
-    set_number(&row, COLUMN_dreq, listener->front.refused);
-    set(&row, COLUMN_status, "%s", n_up > 0 ? "UP" : "DOWN");
-    set_number(&row, COLUMN_weight, n_up);
-    set_number(&row, COLUMN_uweight, n_up);
-    set_number(&row, COLUMN_act, n_up);
-    set_number(&row, COLUMN_bck, 0);
-    set(&row, COLUMN_algo, "%s", algorithms[listener->settings->balance]);
-    print_row(out, &row);
+    begin_row(row, listener, "BACKEND", STAT_BACKEND, i);
+    set_number(row, COLUMN_sid, 0);
+    set_traffic(row, overview, &listener->sum);
+    set_number(row, COLUMN_smax, listener->front.sessions_max);
+    set_number(row, COLUMN_qcur, listener->door->gate.n_waiting);
+    set_number(row, COLUMN_qmax, listener->front.waiting_max);
+    set_number(row, COLUMN_dreq, listener->front.refused);
+    set(row, COLUMN_status, "%s", n_up > 0 ? "UP" : "DOWN");
+    set_number(row, COLUMN_weight, n_up);
+    set_number(row, COLUMN_uweight, n_up);
+    set_number(row, COLUMN_act, n_up);
+    set_number(row, COLUMN_bck, 0);
+    set(row, COLUMN_algo, "%s", algorithms[listener->settings->balance]);
+}
+
+void stat_rows(const struct overview *overview,
+               void (*each)(void *arg, const struct stat_row *row), void *arg)
+{
+    struct stat_row row;
+
+    for (size_t i = 0; i < overview->n_listeners; i++) {
+        fill_frontend(&row, overview, i);
+        each(arg, &row);
+        for (size_t j = 0; j < overview->listeners[i].n_servers; j++) {
+            fill_server(&row, overview, i, j);
+            each(arg, &row);
+        }
+        fill_backend(&row, overview, i);
+        each(arg, &row);
+    }
+}
+
+/* RFC 4180: quoted where a comma, a quote or a line's end is inside. */
+static void print_cell(struct text *out, const char *cell)
+{
+    if (strpbrk(cell, ",\"\r\n") == NULL) {
+        text_add(out, cell);
+        return;
+    }
+    text_add(out, "\"");
+    for (; *cell != '\0'; cell++)
+        text_addf(out, *cell == '"' ? "\"%c" : "%c", *cell);
+    text_add(out, "\"");
+}
+
+static void print_row(void *arg, const struct stat_row *row)
+{
+    struct text *out = arg;
+
+    for (unsigned i = 0; i < COLUMN_COUNT; i++) {
+        print_cell(out, row->cells[i]);
+        text_add(out, ",");
+    }
+    text_add(out, "\n");
 }
 
 void view_csv(const struct overview *overview, struct text *out)
 {
     text_add(out, "# ");
     for (unsigned i = 0; i < COLUMN_COUNT; i++)
-        text_addf(out, "%s,", column_names[i]);
+        text_addf(out, "%s,", stat_column_names[i]);
     text_add(out, "\n");
-    for (size_t i = 0; i < overview->n_listeners; i++) {
-        print_frontend(overview, i, out);
-        for (size_t j = 0; j < overview->listeners[i].n_servers; j++)
-            print_server(overview, i, j, out);
-        print_backend(overview, i, out);
-    }
+    stat_rows(overview, print_row, out);
 }
