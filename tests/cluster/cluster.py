@@ -443,9 +443,11 @@ class Cluster:
         """Returns when all replicas that stream have replayed what the leader has written."""
         leader = self.leader()
         position = leader.sql("select pg_current_wal_lsn()")
-        query = f"select count(*) from pg_stat_replication where replay_lsn < '{position}'"
-        if not process.wait_until(lambda: leader.sql(query) == "0", seconds, step=0.05):
-            raise TimeoutError(f"replicas have not replayed {position} after {seconds} s")
+        behind = ("select application_name, state, sent_lsn, replay_lsn from pg_stat_replication "
+                  f"where application_name in ({', '.join(repr(node.name) for node in self.nodes)}) "
+                  f"and replay_lsn < '{position}'")
+        if not process.wait_until(lambda: leader.sql(behind) == "", seconds, step=0.05):
+            raise TimeoutError(f"replicas have not replayed {position} after {seconds} s: {leader.sql(behind)}")
 
     def describe(self):
         """Who is what, for messages."""
