@@ -127,6 +127,15 @@ enum replay config_replay(const struct config *config,
     return database->replay != REPLAY_DEFAULT ? database->replay : config->main.replay;
 }
 
+int64_t config_pool_size(const struct config *config,
+                         const struct database_config *database,
+                         const struct user_config *user)
+{
+    int64_t size = config_own(database->pool_size, config->main.default_pool_size);
+
+    return user == NULL ? size : config_own(user->pool_size, size);
+}
+
 enum auth_type config_auth_type(const struct config *config,
                                 const struct listener_config *listener)
 {

@@ -299,6 +299,10 @@ enum pool_mode config_pool_mode(const struct config *config,
 enum replay config_replay(const struct config *config,
                           const struct database_config *database,
                           const struct user_config *user);
+/* The same of the servers that a pool may have. */
+int64_t config_pool_size(const struct config *config,
+                         const struct database_config *database,
+                         const struct user_config *user);
 enum auth_type config_auth_type(const struct config *config,
                                 const struct listener_config *listener);
 

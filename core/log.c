@@ -20,6 +20,11 @@ static const char *const level_names[] = {"error", "warning", "info", "debug"};
 static _Atomic int verbosity = LOG_LEVEL_INFO;
 static _Atomic int format = LOG_FORMAT_TEXT;
 
+static _Thread_local struct {
+    void (*on_line)(void *arg, enum log_level level, const char *text);
+    void *arg;
+} listener;
+
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t filled;
@@ -169,6 +174,26 @@ static void line_add_time(struct line *line, bool json)
     line_add(line, text);
 }
 
+static void add_fields(struct line *line, const struct log_field *fields, bool json)
+{
+    for (; fields->kind != LOG_FIELD_END; fields++) {
+        if (fields->kind == LOG_FIELD_TEXT && fields->text == NULL)
+            continue;
+        if (json && line_room(line) < strlen(fields->key) + SHORTEST_FIELD)
+            continue;
+        if (json) {
+            line_add_byte(line, ',');
+            line_add_quoted(line, fields->key);
+            line_add_byte(line, ':');
+        } else {
+            line_add_byte(line, ' ');
+            line_add(line, fields->key);
+            line_add_byte(line, '=');
+        }
+        line_add_value(line, fields, json);
+    }
+}
+
 static void compose(struct line *line, enum log_level level, const char *event,
                     const struct log_field *fields, bool json)
 {
@@ -189,22 +214,7 @@ static void compose(struct line *line, enum log_level level, const char *event,
         line_add(line, prefix);
         line_add(line, event);
     }
-    for (; fields->kind != LOG_FIELD_END; fields++) {
-        if (fields->kind == LOG_FIELD_TEXT && fields->text == NULL)
-            continue;
-        if (json && line_room(line) < strlen(fields->key) + SHORTEST_FIELD)
-            continue;
-        if (json) {
-            line_add_byte(line, ',');
-            line_add_quoted(line, fields->key);
-            line_add_byte(line, ':');
-        } else {
-            line_add_byte(line, ' ');
-            line_add(line, fields->key);
-            line_add_byte(line, '=');
-        }
-        line_add_value(line, fields, json);
-    }
+    add_fields(line, fields, json);
     line->kept = 0;
     if (json)
         line_add_byte(line, '}');
@@ -244,9 +254,30 @@ static void compose_dropped(struct line *line, uint32_t n)
             format == LOG_FORMAT_JSON);
 }
 
+void log_listen(void (*on_line)(void *arg, enum log_level level, const char *text),
+                void *arg)
+{
+    listener.on_line = on_line;
+    listener.arg = arg;
+}
+
+static void tell_listener(enum log_level level, const char *event,
+                          const struct log_field *fields)
+{
+    struct line line = {.kept = KEPT_FOR_THE_END};
+
+    line_add(&line, event);
+    add_fields(&line, fields, false);
+    line.bytes[line.length] = '\0';
+    listener.on_line(listener.arg, level, line.bytes);
+}
+
 void log_write(enum log_level level, const char *event, const struct log_field *fields)
 {
     struct line line = {0};
+
+    if (listener.on_line != NULL)
+        tell_listener(level, event, fields);
 
     compose(&line, level, event, fields, format == LOG_FORMAT_JSON);
     pthread_mutex_lock(&queue.lock);

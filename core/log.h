@@ -67,6 +67,11 @@ struct log_limit {
 };
 bool log_limit_allows(struct log_limit *limit, uint64_t now_ms, uint32_t *missed);
 
+/* What the calling thread logs is told to `on_line`, too, as one line without its time and
+ * level: valid during the call, which must not log. NULL = no more. */
+void log_listen(void (*on_line)(void *arg, enum log_level level, const char *text),
+                void *arg);
+
 /* What is logged from now on: LOG_LEVEL_INFO and LOG_FORMAT_TEXT until set. */
 void log_configure(enum log_level verbosity, enum log_format format);
 enum log_level log_verbosity(void);

@@ -35,8 +35,7 @@ static struct account *hold_account(struct worker *worker, const struct config *
         .user = asked->user,
         .role = asked->role,
         .password = password_of(config, settings, asked->user),
-        .pool_size = (unsigned)OF_USER(
-            own, pool_size, config_own(settings->pool_size, main->default_pool_size)),
+        .pool_size = (unsigned)config_pool_size(config, settings, own),
         .reserve_pool_size = (unsigned)OF_USER(
             own, reserve_pool_size,
             config_own(settings->reserve_pool_size, main->reserve_pool_size)),

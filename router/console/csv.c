@@ -190,7 +190,8 @@ static void fill_backend(struct stat_row *row, const struct overview *overview, 
     set_number(row, COLUMN_qcur, listener->door->gate.n_waiting);
     set_number(row, COLUMN_qmax, listener->front.waiting_max);
     set_number(row, COLUMN_dreq, listener->front.refused);
-    set(row, COLUMN_status, "%s", n_up > 0 ? "UP" : "DOWN");
+    /* Of a pool servers are the databases' own. */
+    set(row, COLUMN_status, "%s", n_up > 0 || listener->n_servers == 0 ? "UP" : "DOWN");
     set_number(row, COLUMN_weight, n_up);
     set_number(row, COLUMN_uweight, n_up);
     set_number(row, COLUMN_act, n_up);

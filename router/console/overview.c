@@ -15,11 +15,23 @@ static void add_tally(struct tally *sum, const struct list *tallies, const char 
         tally_add(sum, one);
 }
 
-/* The reports come one by one; each goes to the listeners of its cluster. */
+static void add_node(struct overview *overview, const struct node_report *report)
+{
+    for (size_t i = 0; i < overview->n_clusters; i++) {
+        struct overview_cluster *cluster = &overview->clusters[i];
+
+        if (strcmp(cluster->report.name, report->cluster) == 0 &&
+            cluster->n_nodes < cluster->room)
+            cluster->nodes[cluster->n_nodes++] = *report;
+    }
+}
+
+/* The reports come one by one; each goes to its cluster and to the listeners of that. */
 static void add_report(void *arg, const struct node_report *report)
 {
     struct overview *overview = arg;
 
+    add_node(overview, report);
     for (size_t i = 0; i < overview->n_listeners; i++) {
         struct overview_listener *listener = &overview->listeners[i];
         const struct cluster_config *to = listener->settings->to;
@@ -77,43 +89,57 @@ static void note_last(void *arg, const struct switchover *switchover)
 
     if (switchover->outcome == SWITCHOVER_UNDER_WAY)
         return;
-    cluster->has_last = true;
-    cluster->last = *switchover;
+    memmove(&cluster->last[1], &cluster->last[0],
+            (OVERVIEW_SWITCHOVERS - 1) * sizeof cluster->last[0]);
+    cluster->last[0] = *switchover;
+    if (cluster->n_last < OVERVIEW_SWITCHOVERS)
+        cluster->n_last++;
 }
 
 struct collecting {
     struct overview *overview;
     const struct monitor *monitor;
     size_t n_max;
+    bool is_incomplete; /* memory was out */
 };
 
 static void add_cluster(void *arg, const struct cluster_report *report)
 {
     struct collecting *collecting = arg;
     struct overview *overview = collecting->overview;
+    const struct topology_cluster *of =
+        topology_cluster(overview->topology, report->name);
     struct overview_cluster *cluster;
 
-    if (overview->n_clusters == collecting->n_max)
+    if (overview->n_clusters == collecting->n_max || of == NULL)
         return;
     cluster = &overview->clusters[overview->n_clusters++];
-    snprintf(cluster->name, sizeof cluster->name, "%s", report->name);
-    cluster->is_held = report->present != NULL;
-    if (cluster->is_held)
+    cluster->report = *report;
+    if (report->present != NULL) {
         cluster->present = *report->present;
+        cluster->report.present = &cluster->present;
+    }
+    cluster->room = of->n_nodes;
+    cluster->nodes = memory_zeroed((cluster->room + 1) * sizeof *cluster->nodes);
+    if (cluster->nodes == NULL) {
+        cluster->room = 0;
+        collecting->is_incomplete = true;
+    }
     monitor_report_switchovers(collecting->monitor, report->name, note_last, cluster);
 }
 
 /* False when memory is out. */
 static bool add_clusters(struct overview *overview, const struct monitor *monitor)
 {
-    struct collecting collecting = {overview, monitor, overview->topology->n_clusters};
+    struct collecting collecting = {overview, monitor, overview->topology->n_clusters,
+                                    false};
 
     overview->clusters =
         memory_zeroed((collecting.n_max + 1) * sizeof *overview->clusters);
     if (overview->clusters == NULL)
         return false;
     monitor_report_clusters(monitor, add_cluster, &collecting);
-    return true;
+    return !collecting.is_incomplete;
 }
 
 bool overview_take(struct overview *overview, const struct doors *doors,
@@ -137,6 +163,8 @@ void overview_clear(struct overview *overview)
     for (size_t i = 0; i < overview->n_listeners; i++)
         memory_free(overview->listeners[i].servers);
     memory_free(overview->listeners);
+    for (size_t i = 0; i < overview->n_clusters; i++)
+        memory_free(overview->clusters[i].nodes);
     memory_free(overview->clusters);
     overview->listeners = NULL;
     overview->n_listeners = 0;

@@ -7,9 +7,13 @@
 #define ROUTER_CONSOLE_OVERVIEW_H
 
 #include "health/monitor.h"
+#include "router/console/events.h"
+#include "router/console/history.h"
 #include "router/door.h"
 #include "router/gather.h"
 #include "router/tally.h"
+
+#define OVERVIEW_SWITCHOVERS 5 /* of each cluster */
 
 /* A node, as a listener sees it. */
 struct overview_server {
@@ -27,22 +31,27 @@ struct overview_listener {
     size_t n_servers, room;
 };
 
-/* A cluster that is held, or was. */
 struct overview_cluster {
-    char name[NODE_NAME_MAX];
-    bool is_held, has_last;
-    struct switchover present; /* that holds it */
-    struct switchover last;    /* that is over */
+    struct cluster_report report; /* its `present` is what holds it, or NULL */
+    struct switchover present;
+    struct switchover last[OVERVIEW_SWITCHOVERS]; /* that are over, the newest first */
+    unsigned n_last;
+    struct node_report *nodes;
+    size_t n_nodes, room;
 };
 
 struct overview {
     const struct config *config;
-    const struct gather *gather;
+    const struct gather *gather; /* with sums, sorted */
     const struct topology *topology;
+    const struct history *history;
+    const struct events *events;
     struct overview_listener *listeners;
     size_t n_listeners;
     struct overview_cluster *clusters;
     size_t n_clusters;
+    bool hides_version; /* nobody is to read which version this is */
+    unsigned refresh_s; /* see page.h */
     unsigned n_admitted;
     unsigned n_in_line;
     uint64_t now_ms; /* loop time */
@@ -50,8 +59,8 @@ struct overview {
     double longest_iteration_ms; /* of control */
 };
 
-/* Fills in listeners, servers and clusters; config, topology, gather and the numbers are
- * the caller's to set first, and must live as long. False when memory is out. */
+/* Fills in listeners, servers and clusters; the rest is the caller's to set first, and
+ * must live as long. False when memory is out. */
 bool overview_take(struct overview *overview, const struct doors *doors,
                    const struct monitor *monitor) MUST_CHECK;
 void overview_clear(struct overview *overview);

@@ -2,17 +2,33 @@
 
 #include <string.h>
 
+#include "core/log.h"
 #include "core/memory.h"
+#include "router/console/assets.h"
 #include "router/console/holding.h"
+#include "router/console/page.h"
+#include "router/console/sums.h"
 #include "router/console/views.h"
 #include "router/console/web.h"
 
 #define PAGE_BYTES_MAX (16u << 20)
 /* Requests that share one picture; more are told to come again. */
 #define WAITING_MAX 256u
+/* How often those who look at the page are sent what has changed, and how many they are.
+ */
+#define LIVE_S 2.
+#define VIEWERS_MAX 64u
 
 /* What a target asks for. */
-enum page { PAGE_NONE, PAGE_HTML, PAGE_CSV, PAGE_ALIVE, PAGE_READY };
+enum page { PAGE_NONE, PAGE_HTML, PAGE_CSV, PAGE_LIVE, PAGE_ALIVE, PAGE_READY };
+
+/* Somebody who looks at the page, as it changes. */
+struct viewer {
+    struct link in_pages;
+    struct pages *pages;
+    struct web_stream *stream;
+    bool needs_all; /* sections, not only those that have changed */
+};
 
 struct pages {
     struct loop *loop;
@@ -21,11 +37,19 @@ struct pages {
     const struct pages_source *source;
     void *arg;
     struct web *web;
-    char *uri;   /* [stats] uri */
-    char *auth;  /* [stats] auth; "" = nobody is asked */
-    char *token; /* [stats] control_token; "" = nobody may */
+    char *uri;          /* [stats] uri */
+    char *auth;         /* [stats] auth; "" = nobody is asked */
+    char *token;        /* [stats] control_token; "" = nobody may */
+    unsigned refresh_s; /* [stats] refresh */
+    bool hides_version;
     uint64_t began_ms;
-    struct gather *gather; /* under way */
+    struct history history;
+    struct events events;
+    ev_timer history_timer, live_timer;
+    bool is_live_due; /* the picture under way is for viewers, too */
+    struct list viewers;
+    struct text sections[PAGE_SECTIONS]; /* as viewers have them */
+    struct gather *gather;               /* under way */
     struct {
         struct web_request *request;
         enum page page;
@@ -56,6 +80,8 @@ static bool has_option(const char *target, const char *option)
 
 static enum page page_of(const struct pages *pages, const char *target)
 {
+    if (is_path(target, "/live"))
+        return PAGE_LIVE;
     if (is_path(target, "/healthz"))
         return PAGE_ALIVE;
     if (is_path(target, "/readyz"))
@@ -100,6 +126,7 @@ static void answer_all_of(struct pages *pages, enum page page,
 static void free_gather(struct gather *gather)
 {
     tally_clear(&gather->tallies);
+    sums_free(gather->sums);
     memory_free(gather);
 }
 
@@ -109,26 +136,215 @@ static void refuse_all(struct pages *pages)
         answer_line(pages->waiting[--pages->n_waiting].request, 503, "not now");
 }
 
-static void on_home(struct message *message, void *receiver)
+/* ---- those who look on ---------------------------------------------------------------
+ */
+
+/* A server-sent event (HTML's standard, 9.2): each line of it after "data: ". */
+static void add_event(struct text *out, const char *id, const struct text *section)
 {
-    struct gather *gather = CONTAINER_OF(message, struct gather, message);
-    struct pages *pages = gather->pages;
+    const char *line = text_get(section);
+
+    text_addf(out, "event: section\ndata: %s\n", id);
+    while (*line != '\0') {
+        size_t n = strcspn(line, "\r\n");
+
+        text_add(out, "data: ");
+        text_add_n(out, line, n);
+        text_add(out, "\n");
+        line += n;
+        line += *line != '\0';
+    }
+    text_add(out, "\n");
+}
+
+/* Writes all sections anew; those that are others than before are in `changed`. False
+ * when memory is out. */
+static bool take_sections(struct pages *pages, const struct overview *overview,
+                          struct text *changed, struct text *all)
+{
+    for (unsigned i = 0; i < PAGE_SECTIONS; i++) {
+        struct text section;
+
+        text_init(&section, PAGE_BYTES_MAX);
+        page_add_section(overview, i, &section);
+        if (section.overflowed) {
+            text_clear(&section);
+            return false;
+        }
+        if (strcmp(text_get(&section), text_get(&pages->sections[i])) != 0)
+            add_event(changed, page_section_id(i), &section);
+        add_event(all, page_section_id(i), &section);
+        text_clear(&pages->sections[i]);
+        pages->sections[i] = section;
+    }
+    return !changed->overflowed && !all->overflowed;
+}
+
+/* Who has not taken the last picture yet gets all of a later one. */
+static void show_all_viewers(struct pages *pages, const struct overview *overview)
+{
+    struct text changed, all;
+    bool has_all;
+
+    text_init(&changed, PAGE_BYTES_MAX);
+    text_init(&all, PAGE_BYTES_MAX);
+    has_all = take_sections(pages, overview, &changed, &all);
+    if (changed.length == 0)
+        text_add(&changed, ":\n\n"); /* a comment: who has gone is found out so */
+    LIST_EACH(item, &pages->viewers)
+    {
+        struct viewer *viewer = CONTAINER_OF(item, struct viewer, in_pages);
+
+        viewer->needs_all =
+            !has_all ||
+            !web_stream_send(viewer->stream, viewer->needs_all ? &all : &changed);
+    }
+    text_clear(&changed);
+    text_clear(&all);
+}
+
+static void on_viewer_gone(void *arg, struct web_stream *stream)
+{
+    struct viewer *viewer = arg;
+    struct pages *pages = viewer->pages;
+
+    (void)stream;
+    list_remove(&pages->viewers, &viewer->in_pages);
+    memory_free(viewer);
+    if (pages->viewers.n == 0)
+        ev_timer_stop(pages->loop->ev, &pages->live_timer);
+}
+
+static void add_viewer(struct pages *pages, struct web_request *request)
+{
+    struct viewer *viewer;
+
+    if (pages->viewers.n >= VIEWERS_MAX) {
+        answer_line(request, 503, "too many look on");
+        return;
+    }
+    viewer = memory_zeroed(sizeof *viewer);
+    if (viewer == NULL) {
+        answer_line(request, 503, "out of memory");
+        return;
+    }
+    viewer->pages = pages;
+    viewer->needs_all = true;
+    viewer->stream =
+        web_answer_stream(request, "text/event-stream", on_viewer_gone, viewer);
+    if (viewer->stream == NULL) {
+        memory_free(viewer);
+        return;
+    }
+    list_append(&pages->viewers, &viewer->in_pages);
+    ev_timer_again(pages->loop->ev, &pages->live_timer);
+    ev_feed_event(pages->loop->ev, &pages->live_timer, EV_TIMER);
+}
+
+/* ---- history -------------------------------------------------------------------------
+ */
+
+static void add_pool(struct history_sample *sample, const struct pool_sum *pool)
+{
+    const struct pool_counts *counts = &pool->counts;
+    uint64_t *values = sample->values;
+
+    values[SERIES_transactions] += counts->transactions;
+    values[SERIES_queries] += counts->queries;
+    values[SERIES_query_time] += counts->query_time / 1000;
+    sample->events[SERIES_query_time] += counts->queries;
+    values[SERIES_wait_time] += counts->wait_time / 1000;
+    sample->events[SERIES_wait_time] += counts->server_assignments;
+    values[SERIES_waiting] += pool->n_waiting;
+    values[SERIES_servers] += pool->servers.n_active;
+    values[SERIES_bytes_in] += counts->bytes_received;
+    values[SERIES_bytes_out] += counts->bytes_sent;
+    if (pool->servers.longest_wait_ns / 1000 > values[SERIES_longest_wait])
+        values[SERIES_longest_wait] = pool->servers.longest_wait_ns / 1000;
+}
+
+static void add_doors(struct history_sample *sample, const struct list *doors)
+{
+    LIST_EACH(item, doors)
+    {
+        const struct door *door = CONTAINER_OF(item, struct door, in_doors);
+
+        sample->values[SERIES_connections] += door->gate.n_total;
+        sample->values[SERIES_waiting] += door->gate.n_waiting;
+    }
+}
+
+/* What pools and sessions without a pool have done, and do. */
+static void take_sample(const struct pages *pages, const struct gather *gather,
+                        struct history_sample *sample)
+{
+    memset(sample, 0, sizeof *sample);
+    LIST_EACH(item, &gather->sums->pools)
+    {
+        const struct pool_sum *pool = CONTAINER_OF(item, struct pool_sum, in_list);
+
+        if (strcmp(pool->database, CONFIG_POOL_LISTENER) != 0)
+            add_pool(sample, pool);
+    }
+    LIST_EACH(item, &gather->tallies)
+    {
+        const struct tally *tally = CONTAINER_OF(item, struct tally, in_list);
+
+        if (tally->node_id == 0)
+            continue;
+        sample->values[SERIES_servers] += tally->sessions_now;
+        sample->values[SERIES_bytes_in] += tally->bytes_in;
+        sample->values[SERIES_bytes_out] += tally->bytes_out;
+    }
+    for (unsigned i = 0; i < gather->n_workers; i++)
+        sample->values[SERIES_clients] += gather->workers[i].n_clients;
+    add_doors(sample, &pages->doors->open);
+    add_doors(sample, &pages->doors->shut);
+}
+
+/* ---- pictures ------------------------------------------------------------------------
+ */
+
+static void show(struct pages *pages, struct gather *gather)
+{
+    bool is_live_due = pages->is_live_due;
+    struct history_sample sample;
     struct overview overview = {
         .gather = gather,
+        .history = &pages->history,
+        .events = &pages->events,
+        .hides_version = pages->hides_version,
+        .refresh_s = pages->refresh_s,
         .now_ms = loop_now_ms(pages->loop),
         .uptime_ms = loop_now_ms(pages->loop) - pages->began_ms,
     };
 
+    pages->is_live_due = false;
+    sums_sort(gather->sums);
+    take_sample(pages, gather, &sample);
+    history_note(&pages->history, overview.now_ms, &sample);
+    if (pages->n_waiting == 0 && !is_live_due)
+        return;
+    pages->source->describe(pages->arg, &overview);
+    if (!overview_take(&overview, pages->doors, pages->monitor))
+        return;
+    answer_all_of(pages, PAGE_HTML, page_add, "text/html; charset=utf-8", &overview);
+    answer_all_of(pages, PAGE_CSV, view_csv, "text/plain; charset=utf-8", &overview);
+    pages->n_waiting = 0;
+    if (is_live_due)
+        show_all_viewers(pages, &overview);
+    overview_clear(&overview);
+}
+
+static void on_home(struct message *message, void *receiver)
+{
+    struct gather *gather = CONTAINER_OF(message, struct gather, message);
+    struct pages *pages = gather->pages;
+
     (void)receiver;
     pages->gather = NULL;
-    pages->source->describe(pages->arg, &overview);
-    if (!gather->is_incomplete &&
-        overview_take(&overview, pages->doors, pages->monitor)) {
-        answer_all_of(pages, PAGE_HTML, view_page, "text/html; charset=utf-8", &overview);
-        answer_all_of(pages, PAGE_CSV, view_csv, "text/plain; charset=utf-8", &overview);
-        pages->n_waiting = 0;
-        overview_clear(&overview);
-    }
+    if (!gather->is_incomplete)
+        show(pages, gather);
     refuse_all(pages);
     free_gather(gather);
 }
@@ -142,14 +358,41 @@ static void begin_gathering(struct pages *pages)
         return;
     }
     list_init(&gather->tallies);
+    gather->sums = sums_new();
     gather->on_home = on_home;
     gather->pages = pages;
-    if (!pages->source->begin_gathering(pages->arg, gather)) {
+    if (gather->sums == NULL || !pages->source->begin_gathering(pages->arg, gather)) {
         free_gather(gather);
         refuse_all(pages);
         return;
     }
     pages->gather = gather;
+}
+
+/* Joins the picture that is under way. */
+static void want_picture(struct pages *pages)
+{
+    if (pages->gather == NULL)
+        begin_gathering(pages);
+}
+
+static void on_history_timer(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    (void)ev;
+    (void)events;
+    want_picture(CONTAINER_OF(timer, struct pages, history_timer));
+}
+
+static void on_live_timer(struct ev_loop *ev, ev_timer *timer, int events)
+{
+    struct pages *pages = CONTAINER_OF(timer, struct pages, live_timer);
+
+    (void)ev;
+    (void)events;
+    if (pages->viewers.n == 0)
+        return;
+    pages->is_live_due = true;
+    want_picture(pages);
 }
 
 static void wait_for_picture(struct pages *pages, struct web_request *request,
@@ -161,8 +404,7 @@ static void wait_for_picture(struct pages *pages, struct web_request *request,
     }
     pages->waiting[pages->n_waiting].request = request;
     pages->waiting[pages->n_waiting++].page = page;
-    if (pages->gather == NULL)
-        begin_gathering(pages);
+    want_picture(pages);
 }
 
 static void take_holding(struct pages *pages, struct web_request *request)
@@ -185,6 +427,18 @@ static void take_holding(struct pages *pages, struct web_request *request)
     text_clear(&body);
 }
 
+static bool answer_asset(struct web_request *request)
+{
+    for (unsigned i = 0; i < n_assets; i++) {
+        if (!is_path(web_target(request), assets[i].path))
+            continue;
+        web_answer_constant(request, assets[i].content_type, assets[i].bytes,
+                            assets[i].n);
+        return true;
+    }
+    return false;
+}
+
 static void on_request(void *arg, struct web_request *request)
 {
     struct pages *pages = arg;
@@ -202,7 +456,8 @@ static void on_request(void *arg, struct web_request *request)
     }
     switch (page) {
     case PAGE_NONE:
-        answer_line(request, 404, "no such page: try /stats");
+        if (!answer_asset(request))
+            answer_line(request, 404, "no such page: try /stats");
         break;
     case PAGE_ALIVE:
         answer_line(request, 200, "alive");
@@ -213,12 +468,22 @@ static void on_request(void *arg, struct web_request *request)
         break;
     case PAGE_HTML:
     case PAGE_CSV:
+    case PAGE_LIVE:
         if (*pages->auth != '\0' && !web_is_of(request, pages->auth))
             web_ask_for_password(request);
+        else if (page == PAGE_LIVE)
+            add_viewer(pages, request);
         else
             wait_for_picture(pages, request, page);
         break;
     }
+}
+
+static void on_logged(void *arg, enum log_level level, const char *text)
+{
+    struct pages *pages = arg;
+
+    events_note(&pages->events, level, text);
 }
 
 struct pages *pages_new(struct loop *loop, const struct doors *doors,
@@ -235,11 +500,17 @@ struct pages *pages_new(struct loop *loop, const struct doors *doors,
     pages->source = source;
     pages->arg = arg;
     pages->began_ms = loop_now_ms(loop);
+    list_init(&pages->viewers);
+    history_init(&pages->history, pages->began_ms, &(struct history_sample){{0}, {0}});
+    ev_timer_init(&pages->history_timer, on_history_timer, HISTORY_STEP_MS / 1e3,
+                  HISTORY_STEP_MS / 1e3);
+    ev_timer_init(&pages->live_timer, on_live_timer, LIVE_S, LIVE_S);
     pages->web = web_new(loop, on_request, pages);
     if (pages->web == NULL) {
         memory_free(pages);
         return NULL;
     }
+    log_listen(on_logged, pages);
     return pages;
 }
 
@@ -248,8 +519,13 @@ void pages_free(struct pages *pages)
     if (pages == NULL)
         return;
     REQUIRE(pages->gather == NULL);
+    log_listen(NULL, NULL);
+    ev_timer_stop(pages->loop->ev, &pages->history_timer);
+    ev_timer_stop(pages->loop->ev, &pages->live_timer);
     refuse_all(pages);
     web_free(pages->web);
+    for (unsigned i = 0; i < PAGE_SECTIONS; i++)
+        text_clear(&pages->sections[i]);
     memory_free(pages->uri);
     memory_free(pages->auth);
     memory_free(pages->token);
@@ -277,5 +553,11 @@ bool pages_configure(struct pages *pages, const struct stats_config *stats, int 
     pages->uri = uri;
     pages->auth = auth;
     pages->token = token;
+    pages->refresh_s = (unsigned)(stats->refresh / 1000);
+    pages->hides_version = stats->hide_version;
+    if (stats->bind.n > 0)
+        ev_timer_start(pages->loop->ev, &pages->history_timer);
+    else
+        ev_timer_stop(pages->loop->ev, &pages->history_timer);
     return true;
 }

@@ -1,4 +1,4 @@
-/* router/console/views.h - a overview as text: HAProxy's CSV, and a page for people. */
+/* router/console/views.h - an overview as HAProxy's CSV. */
 #ifndef ROUTER_CONSOLE_VIEWS_H
 #define ROUTER_CONSOLE_VIEWS_H
 
@@ -7,8 +7,6 @@
 
 /* A frontend, its servers and their sum for each listener, in HAProxy's columns. */
 void view_csv(const struct overview *overview, struct text *out);
-/* A page that is readable without JavaScript and loads nothing from elsewhere. */
-void view_page(const struct overview *overview, struct text *out);
 
 /* What a node is to a listener, in HAProxy's words: UP, DOWN, DRAIN, ... */
 const char *view_status(const struct overview_server *server);

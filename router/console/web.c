@@ -17,6 +17,9 @@
 /* Of a body that is too long so much is read, so that who sends it hears the answer;
  * whoever sends more is closed. */
 #define BODY_READ_MAX (1u << 20)
+/* Of a stream so much is copied at a time, and waits at most for a client to take it. */
+#define STREAM_BYTES 16384u
+#define STREAM_BYTES_MAX (16u << 20)
 
 struct web_request {
     struct MHD_Connection *connection;
@@ -33,12 +36,24 @@ struct web_request {
     struct web_daemon *daemon;
 };
 
+struct web_stream {
+    struct link in_daemon;
+    struct web_daemon *daemon;
+    struct MHD_Connection *connection;
+    void (*on_end)(void *arg, struct web_stream *stream);
+    void *arg;
+    struct text pending;
+    size_t n_sent; /* of `pending` */
+    bool is_suspended, is_ending;
+};
+
 /* One listening socket: libmicrohttpd's daemon, without a thread of its own. */
 struct web_daemon {
     struct link in_web;
     struct web *web;
     struct MHD_Daemon *daemon;
     struct endpoint endpoint;
+    struct list streams;
     ev_io readable;
     ev_timer timer;
     unsigned
@@ -189,8 +204,20 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
     memory_free(request);
 }
 
+static void end_streams(struct web_daemon *daemon)
+{
+    LIST_EACH(item, &daemon->streams)
+    {
+        web_stream_end(CONTAINER_OF(item, struct web_stream, in_daemon));
+    }
+}
+
 static void stop_daemon(struct web_daemon *daemon)
 {
+    if (daemon->streams.n > 0) {
+        end_streams(daemon);
+        MHD_run(daemon->daemon); /* which takes up again what was suspended */
+    }
     ev_io_stop(daemon->web->loop->ev, &daemon->readable);
     ev_timer_stop(daemon->web->loop->ev, &daemon->timer);
     ev_clear_pending(daemon->web->loop->ev, &daemon->timer);
@@ -199,7 +226,7 @@ static void stop_daemon(struct web_daemon *daemon)
     memory_free(daemon);
 }
 
-static void on_end(struct deferred *end)
+static void on_daemon_end(struct deferred *end)
 {
     struct web_daemon *daemon = CONTAINER_OF(end, struct web_daemon, end);
 
@@ -223,7 +250,8 @@ static void end_daemon(struct web_daemon *daemon)
     if (daemon->endpoint.path != NULL)
         unlink(daemon->endpoint.path);
     daemon->is_ending = true;
-    daemon->end.run = on_end;
+    daemon->end.run = on_daemon_end;
+    end_streams(daemon);
     end_if_idle(daemon);
 }
 
@@ -312,37 +340,152 @@ void web_ask_for_password(struct web_request *request)
     text_clear(&body);
 }
 
-void web_answer(struct web_request *request, unsigned status, const char *content_type,
-                const struct text *body)
+/* Nothing but our own files is loaded or run, and nobody frames the page. */
+static const char policy[] =
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+static void add_headers(struct web_request *request, const char *content_type)
+{
+    struct MHD_Response *response = request->response;
+
+    if (request->asks_for_password)
+        (void)MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE,
+                                      "Basic realm=\"pgrouter\", charset=\"UTF-8\"");
+    if (request->header != NULL)
+        (void)MHD_add_response_header(response, request->header, request->value);
+    (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
+    (void)MHD_add_response_header(response, "Content-Security-Policy", policy);
+    (void)MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    (void)MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+}
+
+/* `response` is NULL when memory was out. */
+static void answer(struct web_request *request, unsigned status, const char *content_type,
+                   struct MHD_Response *response)
 {
     struct web_daemon *daemon = request->daemon;
 
     request->status = status;
-    request->response = MHD_create_response_from_buffer(
-        body->length, (void *)text_get(body), MHD_RESPMEM_MUST_COPY);
-    if (request->response != NULL) {
-        if (request->asks_for_password)
-            (void)MHD_add_response_header(request->response,
-                                          MHD_HTTP_HEADER_WWW_AUTHENTICATE,
-                                          "Basic realm=\"pgrouter\", charset=\"UTF-8\"");
-        if (request->header != NULL)
-            (void)MHD_add_response_header(request->response, request->header,
-                                          request->value);
-        (void)MHD_add_response_header(request->response, MHD_HTTP_HEADER_CONTENT_TYPE,
-                                      content_type);
-        (void)MHD_add_response_header(request->response, MHD_HTTP_HEADER_CACHE_CONTROL,
-                                      "no-cache");
-        (void)MHD_add_response_header(request->response, "Content-Security-Policy",
-                                      "default-src 'none'; style-src 'unsafe-inline'");
-        (void)MHD_add_response_header(request->response, "X-Content-Type-Options",
-                                      "nosniff");
-    }
+    request->response = response;
+    if (response != NULL)
+        add_headers(request, content_type);
     daemon->n_waiting--;
     if (request->is_asking)
         return;
     MHD_resume_connection(request->connection);
     ev_feed_event(daemon->web->loop->ev, &daemon->timer, EV_TIMER);
     end_if_idle(daemon);
+}
+
+void web_answer(struct web_request *request, unsigned status, const char *content_type,
+                const struct text *body)
+{
+    answer(request, status, content_type,
+           MHD_create_response_from_buffer(body->length, (void *)text_get(body),
+                                           MHD_RESPMEM_MUST_COPY));
+}
+
+void web_answer_constant(struct web_request *request, const char *content_type,
+                         const void *bytes, size_t n)
+{
+    answer(request, MHD_HTTP_OK, content_type,
+           MHD_create_response_from_buffer(n, (void *)(uintptr_t)bytes,
+                                           MHD_RESPMEM_PERSISTENT));
+}
+
+/* ---- streams ------------------------------------------------------------------------
+ */
+
+/* libmicrohttpd asks for more; while there is none its connection rests. */
+static ssize_t give_more(void *arg, uint64_t position, char *buffer, size_t max)
+{
+    struct web_stream *stream = arg;
+    size_t n = stream->pending.length - stream->n_sent;
+
+    (void)position;
+    if (n > 0) {
+        n = n < max ? n : max;
+        memcpy(buffer, text_get(&stream->pending) + stream->n_sent, n);
+        stream->n_sent += n;
+        return (ssize_t)n;
+    }
+    if (stream->is_ending)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    text_clear(&stream->pending);
+    stream->n_sent = 0;
+    stream->is_suspended = true;
+    MHD_suspend_connection(stream->connection);
+    return 0;
+}
+
+static void free_stream(void *arg)
+{
+    struct web_stream *stream = arg;
+
+    stream->on_end(stream->arg, stream);
+    list_remove(&stream->daemon->streams, &stream->in_daemon);
+    text_clear(&stream->pending);
+    memory_free(stream);
+}
+
+static void wake(struct web_stream *stream)
+{
+    if (!stream->is_suspended)
+        return;
+    stream->is_suspended = false;
+    MHD_resume_connection(stream->connection);
+    ev_feed_event(stream->daemon->web->loop->ev, &stream->daemon->timer, EV_TIMER);
+}
+
+struct web_stream *web_answer_stream(struct web_request *request,
+                                     const char *content_type,
+                                     void (*on_end)(void *arg, struct web_stream *stream),
+                                     void *arg)
+{
+    struct web_stream *stream = memory_zeroed(sizeof *stream);
+    struct MHD_Response *response =
+        stream == NULL
+            ? NULL
+            : MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BYTES, give_more,
+                                                stream, free_stream);
+    struct text none = {0};
+
+    if (response == NULL) {
+        memory_free(stream);
+        web_answer(request, MHD_HTTP_SERVICE_UNAVAILABLE, "text/plain", &none);
+        return NULL;
+    }
+    stream->daemon = request->daemon;
+    stream->connection = request->connection;
+    stream->on_end = on_end;
+    stream->arg = arg;
+    text_init(&stream->pending, STREAM_BYTES_MAX);
+    list_append(&request->daemon->streams, &stream->in_daemon);
+    answer(request, MHD_HTTP_OK, content_type, response);
+    return stream;
+}
+
+bool web_stream_send(struct web_stream *stream, const struct text *text)
+{
+    if (stream->pending.length > stream->n_sent || stream->is_ending)
+        return false;
+    text_clear(&stream->pending);
+    stream->n_sent = 0;
+    text_add_n(&stream->pending, text_get(text), text->length);
+    if (stream->pending.overflowed) {
+        text_clear(&stream->pending);
+        return false;
+    }
+    wake(stream);
+    return true;
+}
+
+void web_stream_end(struct web_stream *stream)
+{
+    stream->is_ending = true;
+    wake(stream);
 }
 
 /* ---- opening and closing ------------------------------------------------------------
@@ -391,6 +534,7 @@ static struct web_daemon *start_daemon(struct web *web, int fd,
         return NULL;
     }
     daemon->web = web;
+    list_init(&daemon->streams);
     daemon->endpoint.port = endpoint->port;
     daemon->endpoint.host = endpoint->host == NULL ? NULL : memory_text(endpoint->host);
     daemon->endpoint.path = endpoint->path == NULL ? NULL : memory_text(endpoint->path);

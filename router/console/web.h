@@ -23,7 +23,7 @@ struct web *web_new(struct loop *loop,
                     void (*on_request)(void *arg, struct web_request *request),
                     void *arg) MUST_CHECK;
 /* Every request must have been answered, and the loop must still run its deferred
- * functions once. NULL is fine. */
+ * functions once; streams end. NULL is fine. */
 void web_free(struct web *web);
 
 /* Listens where `endpoints` says, and no longer elsewhere. False and lines in `errors`
@@ -50,5 +50,22 @@ void web_ask_for_password(struct web_request *request);
 /* Sends it off; the request is gone then. `body` is copied. */
 void web_answer(struct web_request *request, unsigned status, const char *content_type,
                 const struct text *body);
+/* The same with bytes that live as long as the program, which need no copy. */
+void web_answer_constant(struct web_request *request, const char *content_type,
+                         const void *bytes, size_t n);
+
+/* An answer that goes on until somebody ends it: web_stream_send() adds to it. */
+struct web_stream;
+/* `on_end` is called once, when the client has gone or web_stream_end() has come into
+ * effect; the stream is gone then. NULL when memory is out: the request is answered with
+ * a 503. */
+struct web_stream *web_answer_stream(struct web_request *request,
+                                     const char *content_type,
+                                     void (*on_end)(void *arg, struct web_stream *stream),
+                                     void *arg) MUST_CHECK;
+/* False: the client has not taken yet what it was sent before, or memory is out; then
+ * nothing of this is sent. */
+bool web_stream_send(struct web_stream *stream, const struct text *text) MUST_CHECK;
+void web_stream_end(struct web_stream *stream);
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "router/console/overview.h"
+#include "router/console/sums.h"
 
 #define PICTURE_LISTENERS 2
 #define PICTURE_SERVERS 3
@@ -27,6 +28,13 @@ struct picture {
     struct overview_listener shown[PICTURE_LISTENERS];
     struct overview_server servers[PICTURE_LISTENERS][PICTURE_SERVERS];
     struct endpoint binds[PICTURE_LISTENERS];
+    struct overview_cluster report;
+    struct node_report reports[PICTURE_SERVERS];
+    struct node_load load;
+    struct history history;
+    struct events events;
+    struct sums sums;
+    struct pool_sum pool;
 };
 
 static inline char *picture_text(const char *text)
@@ -101,6 +109,40 @@ static inline void picture_listener(struct picture *picture, unsigned i)
     picture_fill(&picture->shown[i].front, 500 * (i + 1));
 }
 
+static inline void picture_cluster(struct picture *picture)
+{
+    picture->report = (struct overview_cluster){
+        .report = {.name = "main",
+                   .primary = "n1",
+                   .why_no_primary = "",
+                   .timeline = 3,
+                   .primary_since_ms = 40500},
+        .nodes = picture->reports,
+        .n_nodes = PICTURE_SERVERS,
+    };
+    for (unsigned i = 0; i < PICTURE_SERVERS; i++) {
+        picture->reports[i] = picture->servers[0][i].report;
+        picture->reports[i].node.load = &picture->load;
+    }
+    atomic_store(&picture->load.n_sessions, 29);
+}
+
+static inline void picture_pool(struct picture *picture)
+{
+    list_init(&picture->sums.pools);
+    picture->pool = (struct pool_sum){
+        .database = "app",
+        .user = "alice",
+        .mode = POOL_MODE_TRANSACTION,
+        .n_clients = 31,
+        .n_waiting = 6,
+        .servers = {.n_active = 5, .n_idle = 3, .longest_wait_ns = 1500000},
+        .why = "pool_size",
+        .counts = {.transactions = 701, .queries = 702},
+    };
+    list_append(&picture->sums.pools, &picture->pool.in_list);
+}
+
 /* Its moment is second 100 of the clock. */
 static inline void picture_make(struct picture *picture)
 {
@@ -137,7 +179,16 @@ static inline void picture_make(struct picture *picture)
     picture->gather.workers[1].n_clients = 67;
     picture->gather.workers[1].n_clients_total = 71;
     picture->gather.workers[1].longest_iteration_ms = 7.3;
+    picture_cluster(picture);
+    picture_pool(picture);
+    history_init(&picture->history, 0, &(struct history_sample){{0}, {0}});
+    picture->gather.sums = &picture->sums;
     picture->overview = (struct overview){
+        .clusters = &picture->report,
+        .n_clusters = 1,
+        .history = &picture->history,
+        .events = &picture->events,
+        .refresh_s = 10,
         .config = &picture->config,
         .gather = &picture->gather,
         .topology = &picture->topology,

@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
+#include "core/log.h"
 #include "core/memory.h"
 #include "router/console/web.h"
 #include "tests/lib/browser.h"
@@ -80,7 +81,8 @@ void monitor_report_clusters(const struct monitor *monitor,
                              void (*each)(void *arg, const struct cluster_report *report),
                              void *arg)
 {
-    struct cluster_report report = {.name = "main", .primary = ""};
+    struct cluster_report report = {
+        .name = "main", .primary = "", .why_no_primary = "no leader"};
 
     (void)monitor;
     each(arg, &report);
@@ -349,8 +351,8 @@ Test(pages, take_no_long_orders)
 Test(pages, tell_of_the_last_switchover)
 {
     cr_expect_eq(ask("GET /"), 200);
-    cr_expect_not_null(strstr(browser_body(&browsers[0]), "Last switchover, "));
-    cr_expect_not_null(strstr(browser_body(&browsers[0]), "to <b>n2</b>"));
+    cr_expect_not_null(strstr(browser_body(&browsers[0]), "Last switchovers"));
+    cr_expect_not_null(strstr(browser_body(&browsers[0]), " &rarr; n2</td>"));
     cr_expect_null(strstr(browser_body(&browsers[0]), "nobody"), "it is under way");
 }
 
@@ -436,6 +438,46 @@ Test(pages, keep_their_address_and_path_when_new_ones_cannot_be_had)
     text_clear(&errors);
     cr_expect_eq(ask("GET /my/page"), 200);
     cr_expect_eq(ask("GET /other"), 404);
+}
+
+/* Looks on until the browser has read `wanted`; false: that does not come. */
+static bool is_shown(struct browser *browser, const char *wanted)
+{
+    for (unsigned i = 0; i < 2500; i++) {
+        if (strstr(browser->answer, wanted) != NULL)
+            return true;
+        if (owner.gather != NULL)
+            bring_home();
+        (void)browser_wait(browser, loop, 2);
+    }
+    return false;
+}
+
+Test(pages, send_those_who_look_on_what_changes)
+{
+    struct browser *browser = &browsers[0];
+
+    browser_open(browser, &address);
+    browser_say(browser, "GET /live HTTP/1.1\r\nHost: a\r\n\r\n");
+    cr_assert(is_shown(browser, "event: section\ndata: threads\n"));
+    cr_expect_not_null(strstr(browser->answer, "Content-Type: text/event-stream\r\n"));
+    cr_expect_not_null(strstr(browser->answer, "event: section\ndata: summary\n"));
+    browser->n = 0;
+    browser->answer[0] = '\0';
+    LOG(INFO, "something has happened", NUMBER("n", 42));
+    cr_assert(is_shown(browser, "something has happened n=42"));
+    cr_expect_null(strstr(browser->answer, "data: clusters\n"), "nothing new there");
+    cr_expect_not(browser->has_ended);
+    browser_close(browser);
+}
+
+Test(pages, end_with_somebody_looking_on)
+{
+    struct browser *browser = &browsers[0];
+
+    browser_open(browser, &address);
+    browser_say(browser, "GET /live HTTP/1.1\r\nHost: a\r\n\r\n");
+    cr_assert(is_shown(browser, "data: threads\n"));
 }
 
 Test(pages, survive_each_allocation_failure)
