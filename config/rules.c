@@ -10,6 +10,7 @@
 #include "config/lists.h"
 #include "config/loading.h"
 #include "config/unit.h"
+#include "wire/secret.h"
 
 /* Characters of scram_mock_secret. */
 #define MOCK_SECRET_LEAST 16
@@ -325,6 +326,22 @@ static void check_listener(struct loading *loading, const struct section *sectio
                                  "check_uri", listener->to);
 }
 
+/* `colon` is what stands before it; NULL: there is none. */
+static void check_stats_secret(struct loading *loading, const struct section *section,
+                               const char *colon)
+{
+    struct secret secret;
+    enum secret_fault fault;
+
+    if (colon == NULL)
+        return;
+    fault = secret_parse(colon + 1, strlen(colon + 1), &secret);
+    if (fault != SECRET_FINE)
+        loading_error(loading, loading_place(section, SETTING_STATS_auth),
+                      "auth: the secret is %s", secret_fault_text(fault));
+    secret_clear(&secret);
+}
+
 static void check_stats(struct loading *loading, const struct section *section)
 {
     const struct stats_config *stats = &loading->config->stats;
@@ -337,6 +354,8 @@ static void check_stats(struct loading *loading, const struct section *section)
     if (*stats->auth != '\0' && (*stats->auth == ':' || strchr(stats->auth, ':') == NULL))
         loading_error(loading, loading_place(section, SETTING_STATS_auth),
                       "auth: expected name:password");
+    else
+        check_stats_secret(loading, section, strchr(stats->auth, ':'));
 }
 
 /* ---- addresses ---- */

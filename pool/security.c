@@ -6,6 +6,7 @@
 #include "core/memory.h"
 
 #define ALPN "postgresql"
+#define STATS_ALPN "http/1.1"
 #define MACHINE_ID_FILE "/etc/machine-id"
 
 /* ---- settings -----------------------------------------------------------------------
@@ -28,6 +29,15 @@ static struct tls_settings of_clients(const struct main_config *main)
         .ecdhcurve = main->client_tls_ecdhcurve,
         .alpn = ALPN,
     };
+}
+
+/* As the listeners have it. */
+static struct tls_settings of_stats(const struct main_config *main)
+{
+    struct tls_settings settings = of_clients(main);
+
+    settings.alpn = STATS_ALPN;
+    return settings;
 }
 
 static struct tls_settings of_servers(const struct main_config *main)
@@ -122,7 +132,13 @@ static bool fill(struct security *security, struct tls_registry *registry,
 {
     struct tls_settings clients = of_clients(&config->main);
     struct tls_settings servers = of_servers(&config->main);
+    struct tls_settings stats = of_stats(&config->main);
 
+    if (config->stats.tls) {
+        security->stats_context = hold_context(registry, &stats, "client", errors);
+        if (security->stats_context == NULL)
+            return false;
+    }
     if (!has_pools(config))
         return true;
     security->to_clients = config->main.client_tls_sslmode;
@@ -175,6 +191,7 @@ void security_release(struct security *security)
         return;
     tls_context_release(security->client_context);
     tls_context_release(security->server_context);
+    tls_context_release(security->stats_context);
     OPENSSL_cleanse(security->mock_key, sizeof security->mock_key);
     memory_free(security);
 }

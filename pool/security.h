@@ -26,6 +26,7 @@ struct security {
     enum sslmode to_servers;
     struct tls_context *client_context; /* held; NULL: SSLMODE_DISABLE */
     struct tls_context *server_context; /* the same */
+    struct tls_context *stats_context;  /* the same; NULL: [stats] tls is off */
     uint8_t mock_key[MOCK_KEY_BYTES];   /* of salts for users without a SCRAM secret */
     enum mock_key_source mock_source;
 };

@@ -408,6 +408,8 @@ static void set_security(struct control *control, struct security *security)
 {
     security_release(control->security);
     control->security = security;
+    if (security->stats_context != NULL)
+        pages_secure(control->pages, security->stats_context);
     control->has_new_files = false;
     for (unsigned i = 0; i < control->n_workers; i++)
         if (!worker_post_settings(control->workers[i], control->config, security))
@@ -466,14 +468,15 @@ static bool apply(struct control *control, struct config *config, struct text *e
     if (security == NULL)
         return false;
     if (!pages_configure(control->pages, &config->stats, (int)config->main.listen_backlog,
-                         errors)) {
+                         security->stats_context, errors)) {
         security_release(security);
         return false;
     }
     if (!doors_configure(&control->doors, config, security, errors)) {
         security_release(security);
-        if (old != NULL && !pages_configure(control->pages, &old->stats,
-                                            (int)old->main.listen_backlog, errors))
+        if (old != NULL &&
+            !pages_configure(control->pages, &old->stats, (int)old->main.listen_backlog,
+                             security->stats_context, errors))
             text_add(errors, "the stats page could not be brought back\n");
         return false;
     }
@@ -839,6 +842,8 @@ static void tear_down(struct control *control)
         ev_timer_stop(control->loop->ev, &control->accept_pause);
     if (control->loop != NULL)
         ev_timer_stop(control->loop->ev, &control->files_look);
+    if (control->loop != NULL)
+        loop_finish(control->loop);
     loop_free(control->loop);
     config_release(control->config);
     security_release(control->security);

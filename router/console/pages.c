@@ -37,11 +37,12 @@ struct pages {
     const struct pages_source *source;
     void *arg;
     struct web *web;
-    char *uri;          /* [stats] uri */
-    char *auth;         /* [stats] auth; "" = nobody is asked */
+    char *uri; /* [stats] uri */
+    struct basic_auth auth;
     char *token;        /* [stats] control_token; "" = nobody may */
     unsigned refresh_s; /* [stats] refresh */
     bool hides_version;
+    bool is_configured, has_tls; /* has_tls: until the process ends */
     uint64_t began_ms;
     struct history history;
     struct events events;
@@ -439,6 +440,22 @@ static bool answer_asset(struct web_request *request)
     return false;
 }
 
+/* False: it is answered. */
+static bool may_look(struct pages *pages, struct web_request *request)
+{
+    switch (web_check_auth(request, &pages->auth)) {
+    case BASIC_AUTH_FITS:
+        return true;
+    case BASIC_AUTH_WRONG:
+        web_ask_for_password(request);
+        return false;
+    case BASIC_AUTH_LATER:
+        answer_line(request, 429, "too many passwords are tried; try later");
+        return false;
+    }
+    UNREACHABLE();
+}
+
 static void on_request(void *arg, struct web_request *request)
 {
     struct pages *pages = arg;
@@ -469,9 +486,9 @@ static void on_request(void *arg, struct web_request *request)
     case PAGE_HTML:
     case PAGE_CSV:
     case PAGE_LIVE:
-        if (*pages->auth != '\0' && !web_is_of(request, pages->auth))
-            web_ask_for_password(request);
-        else if (page == PAGE_LIVE)
+        if (!may_look(pages, request))
+            break;
+        if (page == PAGE_LIVE)
             add_viewer(pages, request);
         else
             wait_for_picture(pages, request, page);
@@ -527,34 +544,45 @@ void pages_free(struct pages *pages)
     for (unsigned i = 0; i < PAGE_SECTIONS; i++)
         text_clear(&pages->sections[i]);
     memory_free(pages->uri);
-    memory_free(pages->auth);
+    basic_auth_clear(&pages->auth);
     memory_free(pages->token);
     memory_free(pages);
 }
 
-bool pages_configure(struct pages *pages, const struct stats_config *stats, int backlog,
-                     struct text *errors)
+void pages_secure(struct pages *pages, struct tls_context *context)
 {
-    char *uri = memory_text(stats->uri), *auth = memory_text(stats->auth);
-    char *token = memory_text(stats->control_token);
-    bool has_all = uri != NULL && auth != NULL && token != NULL;
+    if (pages->has_tls)
+        web_secure(pages->web, context);
+}
+
+bool pages_configure(struct pages *pages, const struct stats_config *stats, int backlog,
+                     struct tls_context *context, struct text *errors)
+{
+    char *uri = memory_text(stats->uri), *token = memory_text(stats->control_token);
+    struct basic_auth auth = {.text = NULL};
+    bool has_all = uri != NULL && token != NULL && basic_auth_set(&auth, stats->auth);
 
     if (!has_all)
         text_add(errors, "out of memory\n");
+    if (!pages->is_configured) {
+        pages->has_tls = stats->tls;
+        pages_secure(pages, context);
+    }
     if (!has_all || !web_configure(pages->web, &stats->bind, backlog, errors)) {
         memory_free(uri);
-        memory_free(auth);
         memory_free(token);
+        basic_auth_clear(&auth);
         return false;
     }
     memory_free(pages->uri);
-    memory_free(pages->auth);
     memory_free(pages->token);
+    basic_auth_clear(&pages->auth);
     pages->uri = uri;
     pages->auth = auth;
     pages->token = token;
     pages->refresh_s = (unsigned)(stats->refresh / 1000);
     pages->hides_version = stats->hide_version;
+    pages->is_configured = true;
     if (stats->bind.n > 0)
         ev_timer_start(pages->loop->ev, &pages->history_timer);
     else

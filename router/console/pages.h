@@ -33,8 +33,10 @@ struct pages *pages_new(struct loop *loop, const struct doors *doors,
                         void *arg) MUST_CHECK;
 /* No gather may be under way. NULL is fine. */
 void pages_free(struct pages *pages);
-/* As web_configure(). */
+/* As web_configure(); what web_secure() says of `context` holds. */
 bool pages_configure(struct pages *pages, const struct stats_config *stats, int backlog,
-                     struct text *errors) MUST_CHECK;
+                     struct tls_context *context, struct text *errors) MUST_CHECK;
+/* Its certificate is another one. */
+void pages_secure(struct pages *pages, struct tls_context *context);
 
 #endif

@@ -2,13 +2,12 @@
 
 #include <errno.h>
 #include <microhttpd.h>
-#include <openssl/crypto.h>
-#include <openssl/sha.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/memory.h"
 #include "core/socket.h"
+#include "router/console/web_tls.h"
 
 /* More connections than this wait in the kernel's line; a silent one is closed. */
 #define CONNECTIONS_MAX 256u
@@ -52,6 +51,8 @@ struct web_daemon {
     struct link in_web;
     struct web *web;
     struct MHD_Daemon *daemon;
+    struct web_tls *tls; /* NULL: libmicrohttpd itself listens */
+    ev_io acceptable;    /* with TLS */
     struct endpoint endpoint;
     struct list streams;
     ev_io readable;
@@ -66,6 +67,7 @@ struct web {
     struct loop *loop;
     void (*on_request)(void *arg, struct web_request *request);
     void *arg;
+    struct tls_context *context;
     struct list daemons;
 };
 
@@ -204,6 +206,15 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
     memory_free(request);
 }
 
+static void stop_accepting(struct web_daemon *daemon)
+{
+    if (daemon->acceptable.fd < 0)
+        return;
+    ev_io_stop(daemon->web->loop->ev, &daemon->acceptable);
+    close(daemon->acceptable.fd);
+    daemon->acceptable.fd = -1;
+}
+
 static void end_streams(struct web_daemon *daemon)
 {
     LIST_EACH(item, &daemon->streams)
@@ -221,6 +232,9 @@ static void stop_daemon(struct web_daemon *daemon)
     ev_io_stop(daemon->web->loop->ev, &daemon->readable);
     ev_timer_stop(daemon->web->loop->ev, &daemon->timer);
     ev_clear_pending(daemon->web->loop->ev, &daemon->timer);
+    if (daemon->tls != NULL)
+        stop_accepting(daemon);
+    web_tls_free(daemon->tls);
     MHD_stop_daemon(daemon->daemon);
     endpoint_clear(&daemon->endpoint);
     memory_free(daemon);
@@ -243,10 +257,12 @@ static void end_if_idle(struct web_daemon *daemon)
 /* Accepts no more, and stops once nobody waits. */
 static void end_daemon(struct web_daemon *daemon)
 {
-    int listening = MHD_quiesce_daemon(daemon->daemon);
+    int listening = daemon->tls == NULL ? MHD_quiesce_daemon(daemon->daemon) : -1;
 
     if (listening >= 0)
         close(listening);
+    if (daemon->tls != NULL)
+        stop_accepting(daemon);
     if (daemon->endpoint.path != NULL)
         unlink(daemon->endpoint.path);
     daemon->is_ending = true;
@@ -303,30 +319,17 @@ void web_add_header(struct web_request *request, const char *header, const char 
     request->value = value;
 }
 
-static bool is_same(const char *one, const char *other)
-{
-    uint8_t digests[2][SHA256_DIGEST_LENGTH];
-
-    SHA256((const uint8_t *)one, strlen(one), digests[0]);
-    SHA256((const uint8_t *)other, strlen(other), digests[1]);
-    return CRYPTO_memcmp(digests[0], digests[1], SHA256_DIGEST_LENGTH) == 0;
-}
-
-bool web_is_of(const struct web_request *request, const char *name_and_password)
+enum basic_auth_answer web_check_auth(const struct web_request *request,
+                                      struct basic_auth *auth)
 {
     char *password = NULL;
     char *name = MHD_basic_auth_get_username_password(request->connection, &password);
-    struct text both;
-    bool is_same_one;
+    enum basic_auth_answer answer =
+        basic_auth_check(auth, name, password, loop_now_ms(request->daemon->web->loop));
 
-    text_init(&both, CONNECTION_BYTES);
-    text_addf(&both, "%s:%s", name == NULL ? "" : name, password == NULL ? "" : password);
-    is_same_one =
-        name != NULL && !both.overflowed && is_same(text_get(&both), name_and_password);
-    text_clear(&both);
     MHD_free(name);
     MHD_free(password);
-    return is_same_one;
+    return answer;
 }
 
 void web_ask_for_password(struct web_request *request)
@@ -519,7 +522,63 @@ void web_free(struct web *web)
     if (web == NULL)
         return;
     stop_all(&web->daemons);
+    tls_context_release(web->context);
     memory_free(web);
+}
+
+void web_secure(struct web *web, struct tls_context *context)
+{
+    struct tls_context *before = web->context;
+
+    web->context = context == NULL ? NULL : tls_context_hold(context);
+    tls_context_release(before);
+}
+
+/* ---- with TLS -----------------------------------------------------------------------
+ */
+
+static void on_acceptable(struct ev_loop *ev, ev_io *watcher, int events)
+{
+    struct web_daemon *daemon = CONTAINER_OF(watcher, struct web_daemon, acceptable);
+
+    (void)events;
+    while (web_tls_count(daemon->tls) < CONNECTIONS_MAX) {
+        struct address peer;
+        int fd = socket_accept(watcher->fd, &peer);
+
+        if (fd < 0)
+            return;
+        web_tls_take(daemon->tls, fd, &peer, daemon->web->context);
+    }
+    ev_io_stop(ev, watcher); /* the rest waits in the kernel's line */
+}
+
+static void on_room(void *arg)
+{
+    struct web_daemon *daemon = arg;
+
+    if (daemon->acceptable.fd >= 0)
+        ev_io_start(daemon->web->loop->ev, &daemon->acceptable);
+}
+
+static void on_plain(void *arg, int fd, const struct address *peer)
+{
+    struct web_daemon *daemon = arg;
+
+    if (MHD_add_connection(daemon->daemon, fd, &peer->sa, address_length(peer)) !=
+        MHD_YES)
+        return; /* it has closed it */
+    ev_feed_event(daemon->web->loop->ev, &daemon->timer, EV_TIMER);
+}
+
+static bool begin_tls(struct web_daemon *daemon, int fd)
+{
+    daemon->tls = web_tls_new(daemon->web->loop, on_plain, on_room, daemon);
+    if (daemon->tls == NULL)
+        return false;
+    ev_io_init(&daemon->acceptable, on_acceptable, fd, EV_READ);
+    ev_io_start(daemon->web->loop->ev, &daemon->acceptable);
+    return true;
 }
 
 /* Takes the socket, also when it fails. */
@@ -527,6 +586,7 @@ static struct web_daemon *start_daemon(struct web *web, int fd,
                                        const struct endpoint *endpoint)
 {
     struct web_daemon *daemon = memory_zeroed(sizeof *daemon);
+    bool has_tls = web->context != NULL && endpoint->path == NULL;
     const union MHD_DaemonInfo *info;
 
     if (daemon == NULL) {
@@ -539,12 +599,17 @@ static struct web_daemon *start_daemon(struct web *web, int fd,
     daemon->endpoint.host = endpoint->host == NULL ? NULL : memory_text(endpoint->host);
     daemon->endpoint.path = endpoint->path == NULL ? NULL : memory_text(endpoint->path);
     daemon->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_access, daemon,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_request_line,
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME |
+            (has_tls ? MHD_USE_NO_LISTEN_SOCKET : 0),
+        0, NULL, NULL, on_access, daemon, MHD_OPTION_URI_LOG_CALLBACK, on_request_line,
         daemon, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
         MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
         SILENCE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
-        MHD_OPTION_END);
+        has_tls ? MHD_OPTION_END : MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_END);
+    if (daemon->daemon != NULL && has_tls && !begin_tls(daemon, fd)) {
+        MHD_stop_daemon(daemon->daemon);
+        daemon->daemon = NULL;
+    }
     if (daemon->daemon == NULL) {
         close(fd);
         endpoint_clear(&daemon->endpoint);
@@ -566,9 +631,11 @@ static void share_addresses(void *arg, bool share)
     {
         struct web_daemon *daemon = CONTAINER_OF(item, struct web_daemon, in_web);
 
-        socket_share(
-            MHD_get_daemon_info(daemon->daemon, MHD_DAEMON_INFO_LISTEN_FD)->listen_fd,
-            share);
+        socket_share(daemon->tls != NULL
+                         ? daemon->acceptable.fd
+                         : MHD_get_daemon_info(daemon->daemon, MHD_DAEMON_INFO_LISTEN_FD)
+                               ->listen_fd,
+                     share);
     }
 }
 

@@ -10,6 +10,8 @@
 #include "config/config.h"
 #include "core/loop.h"
 #include "core/text.h"
+#include "core/tls.h"
+#include "router/console/basic_auth.h"
 
 /* A longer body than this is not kept. */
 #define WEB_BODY_MAX 4096u
@@ -30,6 +32,10 @@ void web_free(struct web *web);
  * when an address cannot be had: then nothing has changed. */
 bool web_configure(struct web *web, const struct endpoint_list *endpoints, int backlog,
                    struct text *errors) MUST_CHECK;
+/* New connections are encrypted by this context from now on, which is held; NULL: they
+ * are not. To be said before the first web_configure(), and not changed from or to NULL
+ * after it. */
+void web_secure(struct web *web, struct tls_context *context);
 
 /* The request's target as it was sent: "/stats;csv", "/haproxy?stats". */
 const char *web_target(const struct web_request *request);
@@ -42,9 +48,9 @@ const char *web_authorization(const struct web_request *request); /* the header,
 bool web_peer(const struct web_request *request, struct address *peer);
 /* One header of its own for the answer, of constants. */
 void web_add_header(struct web_request *request, const char *header, const char *value);
-/* Does it come with this "name:password", as HTTP's Basic has it (RFC 7617)? How long
- * that takes tells nothing of it. */
-bool web_is_of(const struct web_request *request, const char *name_and_password);
+/* Whether it comes with the name and password of `auth`. */
+enum basic_auth_answer web_check_auth(const struct web_request *request,
+                                      struct basic_auth *auth);
 /* Asks for one, in place of an answer. */
 void web_ask_for_password(struct web_request *request);
 /* Sends it off; the request is gone then. `body` is copied. */

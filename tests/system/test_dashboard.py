@@ -4,11 +4,14 @@ import contextlib
 import http.client
 import os
 import re
+import socket
+import ssl
 import time
 
 import pytest
 
 from cluster import process
+from cluster.certificates import Authority
 from harness import wire
 from harness.background import Background
 from harness.chromium import CONTRASTS, FAULTS, Chromium
@@ -22,10 +25,10 @@ SCREENSHOTS = os.environ.get("PGROUTER_SCREENSHOTS")
 @pytest.fixture
 def shown(cluster, pool):
     """Starts a router with a pool, listeners without one, and the page."""
-    def start(stats=None, **main):
+    def start(stats=None, wait=True, **main):
         r = pool(main={"pool_mode": "transaction", "default_pool_size": 4, **main}, check=QUICK, more={
             "listener rw": {"bind": f"127.0.0.1:{free_port()}", "mode": "tcp", "role": "primary", "cluster": "main"},
-            "stats": {"bind": f"127.0.0.1:{free_port()}", **(stats or {})}})
+            "stats": {"bind": f"127.0.0.1:{free_port()}", **(stats or {})}}, wait=wait)
         r.page = "http://%s:%s/" % r.at("stats")
         return r
 
@@ -222,6 +225,87 @@ def test_what_others_have_named_is_no_markup(cluster, pool):
         leader.sql("""drop database "<b>&""'" with (force)""")
 
 
+# By HTTPS
+
+
+def over_tls(router, certificate, path="/", **more):
+    """Status and body; the certificate is proven."""
+    context = ssl.create_default_context(cafile=certificate)
+    connection = http.client.HTTPSConnection("localhost", router.at("stats")[1], timeout=20, context=context, **more)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+@pytest.fixture
+def secured(shown, tmp_path):
+    def start(**stats):
+        authority = Authority(tmp_path)
+        key, certificate = authority.issue("router", ["localhost", "127.0.0.1"])
+        r = shown(stats={"tls": 1, **stats}, client_tls_sslmode="allow", client_tls_key_file=key,
+                  client_tls_cert_file=certificate, wait=False)
+        r.ca, r.authority = authority.certificate, authority
+
+        def is_ready():
+            with contextlib.suppress(OSError):
+                return over_tls(r, r.ca, "/readyz")[0] == 200
+
+        assert process.wait_until(is_ready, 20)
+        return r
+
+    return start
+
+
+def test_https(secured):
+    r = secured()
+    for path in ("/", "/stats;csv", "/dashboard.css"):
+        status, body = over_tls(r, r.ca, path)
+        assert status == 200 and len(body) > 1000
+    with pytest.raises((OSError, http.client.HTTPException)):  # in clear
+        r.get("/")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        over_tls(r, None)
+
+
+def test_https_takes_what_is_long_and_what_breaks_off(secured):
+    r = secured()
+    at = r.at("stats")
+    silent = [socket.create_connection(at) for _ in range(40)]
+    half = [socket.create_connection(at) for _ in range(40)]
+    for one in half:
+        one.send(b"\x16\x03\x01\x02\x00\x01")
+    context = ssl.create_default_context(cafile=r.ca)
+    done = [context.wrap_socket(socket.create_connection(at), server_hostname="localhost") for _ in range(20)]
+    for one in done[:10]:
+        one.send(b"GET / HT")
+    assert over_tls(r, r.ca)[0] == 200
+    for one in silent + half + done:
+        one.close()
+    for _ in range(300):
+        assert over_tls(r, r.ca, "/healthz") == (200, "alive\n")
+
+
+def test_the_stream_by_https(cluster, secured):
+    r = secured()
+    context = ssl.create_default_context(cafile=r.ca)
+    with context.wrap_socket(socket.create_connection(r.at("stats")), server_hostname="localhost") as one:
+        one.settimeout(20)
+        one.send(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        seen = b""
+        while b"data: threads" not in seen:
+            seen += one.recv(65536)
+        assert cluster.leader().name.encode() in seen
+
+
+def test_a_certificate_that_was_renewed(secured):
+    r = secured()
+    first = ssl.get_server_certificate(r.at("stats"))
+    r.authority.issue("router", ["localhost", "127.0.0.1"])
+    r.log.wait("certificates read again", seconds=20)
+    assert ssl.get_server_certificate(r.at("stats")) != first
+
+
 # Its stream
 
 
@@ -246,6 +330,21 @@ def test_who_looks_on_needs_the_password(shown):
     for path in ("/dashboard.css", "/dashboard.js", "/favicon.svg"):
         assert r.get(path)[0] == 200
     assert r.get("/", user="me:secret")[0] == 200
+
+
+def test_a_secret_of_postgresqls_in_place_of_the_password(cluster, shown):
+    secret = cluster.leader().sql("select rolpassword from pg_authid where rolname = 'app'")
+    password = cluster.passwords["app"]
+    assert secret.startswith("SCRAM-SHA-256$")
+    r = shown(stats={"auth": f"me:{secret}"})
+    assert r.get("/", user=f"me:{password}")[0] == 200
+    assert r.get("/", user=f"me:{secret}")[0] == 401
+    statuses = [r.get("/", user=f"me:{i}")[0] for i in range(100)]
+    assert set(statuses) <= {401, 429}
+    assert r.get("/", user=f"me:{password}")[0] == 200
+    r.sections["stats"]["auth"] = "me:SCRAM-SHA-256$4096:damaged"
+    r.reload(expect="configuration not reloaded, the old one goes on")
+    assert r.get("/", user=f"me:{password}")[0] == 200
 
 
 def test_many_look_on_and_go(shown):

@@ -177,7 +177,7 @@ static void load(void)
     config = config_load_text("test", text_get(&ini), &errors);
     cr_assert_not_null(config, "%s", text_get(&errors));
     cr_assert(doors_configure(&doors, config, NULL, &errors), "%s", text_get(&errors));
-    cr_assert(pages_configure(pages, &config->stats, 5, &errors), "%s",
+    cr_assert(pages_configure(pages, &config->stats, 5, NULL, &errors), "%s",
               text_get(&errors));
     text_clear(&ini);
     text_clear(&errors);
@@ -433,7 +433,7 @@ Test(pages, keep_their_address_and_path_when_new_ones_cannot_be_had)
     struct text errors;
 
     text_init(&errors, 1000);
-    cr_expect_not(pages_configure(pages, &stats, 5, &errors));
+    cr_expect_not(pages_configure(pages, &stats, 5, NULL, &errors));
     cr_expect_not_null(strstr(text_get(&errors), "192.0.2.1"));
     text_clear(&errors);
     cr_expect_eq(ask("GET /my/page"), 200);
