@@ -31,6 +31,47 @@ static bool is_drained(const struct cluster_config *config, const char *name)
     return false;
 }
 
+/* A replica that lags by less than this behind the one that lags least may be chosen as
+ * well: a segment of the WAL. */
+#define CANDIDATES_APART (16 << 20)
+
+static bool is_replica_in_order(const struct verdict *verdict)
+{
+    return verdict->checks.is_up && verdict->role == NODE_REPLICA && !verdict->is_lagging;
+}
+
+/* Of those of which it is known; -1 = it is of none. */
+static int64_t least_lag(const struct cluster *cluster)
+{
+    int64_t least = -1;
+
+    for (size_t i = 0; i < cluster->n_nodes; i++) {
+        const struct verdict *verdict = &cluster->nodes[i]->verdict;
+
+        if (is_replica_in_order(verdict) && verdict->lag_bytes >= 0 &&
+            (least < 0 || verdict->lag_bytes < least))
+            least = verdict->lag_bytes;
+    }
+    return least;
+}
+
+/* Somebody wants another primary, and this node may be it. */
+static bool may_be_next(const struct cluster *cluster, size_t i)
+{
+    const struct switchover *present = hold_present(&cluster->hold);
+    const struct verdict *verdict = &cluster->nodes[i]->verdict;
+
+    if (present == NULL || present->cause == HOLD_BY_LOSS || !cluster->config->prewarm ||
+        !is_replica_in_order(verdict) ||
+        hold_leads_away(&cluster->hold, cluster->nodes[i]->config->name))
+        return false;
+    if (cluster->asked_for[0] != '\0')
+        return strcmp(cluster->asked_for, cluster->nodes[i]->config->name) == 0;
+    return verdict->lag_bytes < 0
+               ? least_lag(cluster) < 0
+               : verdict->lag_bytes < least_lag(cluster) + CANDIDATES_APART;
+}
+
 void cluster_show_node(const struct cluster *cluster, size_t i,
                        struct topology_node *shown)
 {
@@ -44,6 +85,7 @@ void cluster_show_node(const struct cluster *cluster, size_t i,
         .is_lagging = verdict->is_lagging,
         .is_draining = is_drained(cluster->config, node->config->name),
         .is_leaving = hold_leads_away(&cluster->hold, node->config->name),
+        .is_candidate = may_be_next(cluster, i),
         .begins_with_tls = cluster->config->sslnegotiation == SSLNEGOTIATION_DIRECT,
         .serves_any_role = cluster->config->check == CHECK_TCP,
         .uris_ok = node_uris_ok(node),
@@ -388,8 +430,10 @@ static void follow_hold(struct cluster *cluster)
 {
     log_hold(cluster);
     ev_timer_stop(cluster->loop->ev, &cluster->hold_looks);
-    if (!cluster->hold.is_on)
+    if (!cluster->hold.is_on) {
+        cluster->asked_for[0] = '\0';
         return;
+    }
     ev_timer_set(&cluster->hold_looks, HOLD_LOOK_S, HOLD_LOOK_S);
     ev_timer_start(cluster->loop->ev, &cluster->hold_looks);
     begin_round_soon(cluster);
@@ -569,10 +613,13 @@ static void hold_for_request(struct cluster *cluster)
     const struct store_view *view = &cluster->view;
     int leaving = cluster_find_node(
         cluster, view->request.from[0] != '\0' ? view->request.from : view->leader);
+    int next = cluster_find_node(cluster, view->request.to);
     char sign[SWITCHOVER_SIGN_MAX];
 
     if (cluster->config->check == CHECK_TCP)
         return; /* nobody would ever be proven */
+    snprintf(cluster->asked_for, sizeof cluster->asked_for, "%s",
+             next < 0 ? "" : cluster->nodes[next]->config->name);
     snprintf(sign, sizeof sign, "etcd: a switchover to %s was asked for",
              view->request.to[0] != '\0' ? view->request.to : "any node");
     cluster_hold(cluster, leaving < 0 ? "" : cluster->nodes[leaving]->config->name,
@@ -804,8 +851,10 @@ static void inherit_cluster(struct cluster *cluster, const struct cluster *old)
     cluster->leader_location = old->leader_location;
     cluster->logged_primary_id = old->logged_primary_id;
     cluster->primary_since_ms = old->primary_since_ms;
-    if (cluster->config->check == old->config->check)
+    if (cluster->config->check == old->config->check) {
         cluster->hold = old->hold;
+        memcpy(cluster->asked_for, old->asked_for, sizeof cluster->asked_for);
+    }
     cluster->wants_new_round = cluster->hold.is_on;
     election_run(&cluster->election, cluster->candidates, cluster->n_nodes,
                  cluster->config->check);

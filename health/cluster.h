@@ -44,9 +44,10 @@ struct cluster {
     unsigned n_waiting;
     struct election election;
     struct hold hold;
-    ev_timer hold_looks;       /* while it is on */
-    bool wants_new_round;      /* in which nobody's answer of before counts */
-    uint64_t primary_since_ms; /* 0 = there is none */
+    ev_timer hold_looks;           /* while it is on */
+    char asked_for[NODE_NAME_MAX]; /* likewise: who is to be the primary; "" = anybody */
+    bool wants_new_round;          /* in which nobody's answer of before counts */
+    uint64_t primary_since_ms;     /* 0 = there is none */
     uint32_t leader_id; /* whose location the lag is counted from, and its timeline */
     uint32_t leader_timeline;
     uint64_t leader_location;

@@ -51,6 +51,7 @@ struct topology_node {
                                 noloadbalance */
     bool is_draining;        /* named in `drain` */
     bool is_leaving;         /* a hold is on, since it ceases to be the primary */
+    bool is_candidate;       /* likewise, and this one may be the next: for prewarming */
     bool begins_with_tls;    /* sslnegotiation = direct: for our own connections */
     bool serves_any_role;    /* check = tcp: nobody knows its role */
     uint32_t uris_ok;        /* bit i: the cluster's check_uris[i] answered 200 */

@@ -78,7 +78,7 @@ static void expect_less(struct ledger_branch *branch, unsigned worker, unsigned 
 /* Not while there are idle servers on their way for all. */
 static bool wants_slots(const struct ledger_pool *pool)
 {
-    return pool->n_uncovered > pool->n_expected;
+    return pool->n_uncovered > pool->n_expected + pool->n_coming;
 }
 
 /* A seat, and how many servers are idle there. */
@@ -246,7 +246,7 @@ static struct ledger_waiter *candidate(const struct ledger *ledger,
                                        const struct ledger_branch *branch)
 {
     if (branch->n_lined == 0 || !wants_slots(branch->pool) ||
-        ledger_line_blocking(branch) != NULL)
+        !ledger_gate_is_open(ledger, branch) || ledger_line_blocking(branch) != NULL)
         return NULL;
     return ledger_line_first(ledger, branch);
 }
@@ -320,12 +320,19 @@ static void settle_limits(const struct ledger *ledger,
 
 /* A slot of the branch is free: to `heir` if it can take it, and what is left of it to
  * the first that can. */
-static void put_back(const struct ledger *ledger, const struct ledger_branch *branch,
-                     struct ledger_waiter *heir, struct ledger_todo *todo)
+static void put_back(const struct ledger *ledger, struct ledger_branch *branch,
+                     struct ledger_waiter *heir, enum ledger_login login,
+                     struct ledger_todo *todo)
 {
     struct ledger_limit *freed[LEDGER_SCOPES] = {NULL};
+    struct ledger_limit *node = branch->limits[LEDGER_NODE];
 
+    if (login != LEDGER_LOGIN_NONE) {
+        ledger_gate_leave(ledger, node, login);
+        freed[LEDGER_NODE] = node;
+    }
     branch->pool->n_used--;
+    branch->n_used--;
     for (int scope = 0; scope < LEDGER_SCOPES; scope++) {
         struct ledger_limit *limit = branch->limits[scope];
 
@@ -334,9 +341,44 @@ static void put_back(const struct ledger *ledger, const struct ledger_branch *br
             freed[scope] = limit;
         limit->n_used--;
     }
-    if (heir != NULL && ledger_line_blocking(heir->branch) == NULL)
+    if (heir != NULL && ledger_gate_is_open(ledger, heir->branch) &&
+        ledger_line_blocking(heir->branch) == NULL)
         grant(ledger, heir, todo);
     settle_limits(ledger, freed, todo);
+    ledger_gate_rest(node);
+}
+
+void ledger_set_login_concurrency(struct ledger *ledger, unsigned max)
+{
+    ledger_lock(ledger);
+    ledger->login_concurrency = max;
+    ledger_unlock(ledger);
+}
+
+void ledger_followed(struct ledger *ledger, unsigned worker, uint64_t generation,
+                     struct ledger_todo *todo)
+{
+    struct ledger_limit *node;
+
+    ledger_lock(ledger);
+    if (ledger->followed[worker] < generation)
+        ledger->followed[worker] = generation;
+    while ((node = ledger_gate_end_muster(ledger, 0)) != NULL)
+        settle_limits(ledger, (struct ledger_limit *[LEDGER_SCOPES]){node}, todo);
+    ledger_unlock(ledger);
+}
+
+void ledger_end_late_musters(struct ledger *ledger, uint64_t now_ns,
+                             struct ledger_todo *todo)
+{
+    struct ledger_limit *node;
+
+    if (atomic_load(&ledger->n_musters) == 0)
+        return;
+    ledger_lock(ledger);
+    while ((node = ledger_gate_end_muster(ledger, now_ns)) != NULL)
+        settle_limits(ledger, (struct ledger_limit *[LEDGER_SCOPES]){node}, todo);
+    ledger_unlock(ledger);
 }
 
 void ledger_limit_set(struct ledger *ledger, struct ledger_limit *limit, unsigned max,
@@ -357,20 +399,45 @@ void ledger_pool_set_reserve(struct ledger *ledger, struct ledger_pool *pool,
     ledger_unlock(ledger);
 }
 
-bool ledger_try(struct ledger *ledger, struct ledger_branch *branch,
-                struct ledger_slot *slot)
+bool ledger_try_up_to(struct ledger *ledger, struct ledger_branch *branch, unsigned max,
+                      struct ledger_slot *slot)
 {
     bool is_free;
 
     REQUIRE(slot->branch == NULL);
     ledger_lock(ledger);
-    is_free = branch->n_lined == 0 && ledger_line_blocking(branch) == NULL;
+    is_free = branch->n_lined == 0 && branch->n_used < max &&
+              ledger_gate_is_open(ledger, branch) && ledger_line_blocking(branch) == NULL;
     if (is_free) {
         ledger_line_take(branch);
         slot->branch = branch;
+        slot->is_login = true;
     }
     ledger_unlock(ledger);
     return is_free;
+}
+
+bool ledger_try(struct ledger *ledger, struct ledger_branch *branch,
+                struct ledger_slot *slot)
+{
+    return ledger_try_up_to(ledger, branch, UINT_MAX, slot);
+}
+
+void ledger_expect(struct ledger *ledger, struct ledger_pool *pool)
+{
+    ledger_lock(ledger);
+    pool->n_coming++;
+    ledger_unlock(ledger);
+}
+
+void ledger_expect_no_more(struct ledger *ledger, struct ledger_pool *pool,
+                           struct ledger_todo *todo)
+{
+    ledger_lock(ledger);
+    REQUIRE(pool->n_coming > 0);
+    pool->n_coming--;
+    settle_pool(ledger, pool, NOBODY, todo);
+    ledger_unlock(ledger);
 }
 
 /* ---- waiters ------------------------------------------------------------------------
@@ -391,7 +458,7 @@ static void leave(const struct ledger *ledger, struct ledger_waiter *waiter,
     else if (state == LEDGER_OPENING)
         ledger_line_untie(waiter);
     else
-        put_back(ledger, waiter->branch, NULL, todo);
+        put_back(ledger, waiter->branch, NULL, LEDGER_LOGIN_NOT_BEGUN, todo);
 }
 
 void ledger_join(struct ledger *ledger, struct ledger_waiter *waiter,
@@ -432,7 +499,7 @@ void ledger_move(struct ledger *ledger, struct ledger_waiter *waiter,
     if (state == LEDGER_IN_LINE || state == LEDGER_OPENING || state == LEDGER_GRANTED)
         ledger_line_enter(waiter);
     if (state == LEDGER_GRANTED)
-        put_back(ledger, old, NULL, todo);
+        put_back(ledger, old, NULL, LEDGER_LOGIN_NOT_BEGUN, todo);
     settle_pool(ledger, branch->pool, waiter->worker, todo);
     ledger_unlock(ledger);
 }
@@ -464,10 +531,25 @@ bool ledger_accept(struct ledger *ledger, struct ledger_notice *notice,
     if (has_slot) {
         waiter->state = LEDGER_OPENING;
         slot->branch = waiter->branch;
+        slot->is_login = true;
         ledger_line_tie(slot, waiter);
     }
     ledger_unlock(ledger);
     return has_slot;
+}
+
+/* It has succeeded: who waits for that may have a slot now. */
+static void end_login(const struct ledger *ledger, struct ledger_slot *slot,
+                      struct ledger_todo *todo)
+{
+    struct ledger_limit *node = slot->branch->limits[LEDGER_NODE];
+
+    if (!slot->is_login)
+        return;
+    slot->is_login = false;
+    ledger_gate_leave(ledger, node, LEDGER_LOGIN_DONE);
+    settle_limits(ledger, (struct ledger_limit *[LEDGER_SCOPES]){node}, todo);
+    ledger_gate_rest(node);
 }
 
 struct ledger_waiter *ledger_opened(struct ledger *ledger, struct ledger_slot *slot,
@@ -480,6 +562,7 @@ struct ledger_waiter *ledger_opened(struct ledger *ledger, struct ledger_slot *s
     REQUIRE(waiter == NULL || waiter->state == LEDGER_OPENING);
     if (waiter != NULL)
         leave(ledger, waiter, LEDGER_OUT, todo);
+    end_login(ledger, slot, todo);
     ledger_unlock(ledger);
     return waiter;
 }
@@ -499,10 +582,12 @@ void ledger_give(struct ledger *ledger, struct ledger_slot *slot,
         ledger_line_untie(waiter);
         ledger_line_enter(waiter);
     }
-    put_back(ledger, slot->branch, heir, todo);
+    put_back(ledger, slot->branch, heir,
+             slot->is_login ? LEDGER_LOGIN_FAILED : LEDGER_LOGIN_NONE, todo);
     if (waiter != heir)
         settle_pool(ledger, waiter->branch->pool, waiter->worker, todo);
     slot->branch = NULL;
+    slot->is_login = false;
     ledger_unlock(ledger);
 }
 
@@ -529,11 +614,16 @@ bool ledger_receive(struct ledger *ledger, struct ledger_waiter *waiter,
 const char *ledger_blocking(struct ledger *ledger, const struct ledger_waiter *waiter)
 {
     const struct ledger_limit *limit = NULL;
+    bool is_gate = false;
 
     ledger_lock(ledger);
-    if (waiter->state == LEDGER_IN_LINE)
+    if (waiter->state == LEDGER_IN_LINE) {
         limit = ledger_line_blocking(waiter->branch);
+        is_gate = limit == NULL && !ledger_gate_is_open(ledger, waiter->branch);
+    }
     ledger_unlock(ledger);
+    if (is_gate)
+        return "login_concurrency";
     return limit == NULL ? NULL : limit->name;
 }
 

@@ -91,14 +91,24 @@ enum ledger_scope {
     LEDGER_SCOPES
 };
 
+/* Logins at a node, as ledger_gate.c counts them. */
+struct ledger_gate {
+    unsigned n_logins; /* under way, or granted */
+    unsigned n_more;   /* allowed beyond login_concurrency, since so many succeeded */
+    struct link in_musters;
+    uint64_t generation; /* of its muster, while it is in the list of these */
+    uint64_t since_ns;   /* likewise: when it was called */
+};
+
 struct ledger_limit {
     const char *name; /* the setting */
     unsigned max;     /* 0 = no limit */
     unsigned n_used;
     atomic_uint n_blocked; /* lines of waiters that are held up by it */
     unsigned references;
-    struct list branches; /* all that take from it, struct ledger_membership */
-    struct list lines;    /* those of them where waiters want a slot */
+    struct list branches;    /* all that take from it, struct ledger_membership */
+    struct list lines;       /* those of them where waiters want a slot */
+    struct ledger_gate gate; /* of a node's */
 };
 
 struct ledger_desk {
@@ -112,6 +122,7 @@ struct ledger_pool {
     unsigned n_uncovered; /* waiters for whom no slot was found yet */
     unsigned n_promised;  /* of those: a server of another pool is being closed for it */
     unsigned n_expected;  /* idle servers that workers were asked for */
+    unsigned n_coming;    /* servers that will be idle soon: ledger_expect() */
     unsigned references;
     struct list branches;
     struct ledger_limit *limits[LEDGER_NODE];
@@ -135,6 +146,7 @@ struct ledger_branch {
     struct ledger_pool *pool;
     struct ledger_limit *limits[LEDGER_SCOPES];
     struct ledger_limit *blocked_at; /* counts this line in its n_blocked; NULL = none */
+    unsigned n_used;                 /* slots */
     unsigned n_lined;                /* waiters in all seats' lines */
     unsigned n_promised;
     unsigned n_overdue; /* of those: may use the reserve, and so may the first */
@@ -150,6 +162,24 @@ struct ledger_branch {
 struct ledger *ledger_new(unsigned n_workers) MUST_CHECK;
 /* Nothing of it may be held any more. NULL is fine. */
 void ledger_free(struct ledger *ledger);
+
+/* How many logins a node is asked for at a time, 0 = no limit; doubled while they
+ * succeed, for as long as there are any. Applies from the next login that ends. */
+void ledger_set_login_concurrency(struct ledger *ledger, unsigned max);
+/* Clients of many pools and workers are about to stand in line for servers of this node:
+ * none is opened before all stand there, so that who waits longest comes first. Over when
+ * each worker has followed the topology of that generation; else after
+ * LEDGER_MUSTER_NS. */
+#define LEDGER_MUSTER_NS 200000000u
+void ledger_muster(struct ledger *ledger, struct ledger_limit *node, uint64_t generation,
+                   uint64_t now_ns);
+/* All of the worker's waiters stand where that topology wants them. UINT64_MAX: it will
+ * follow none any more. */
+void ledger_followed(struct ledger *ledger, unsigned worker, uint64_t generation,
+                     struct ledger_todo *todo);
+/* Now and then, by any worker: a muster does not wait for a worker that hangs. */
+void ledger_end_late_musters(struct ledger *ledger, uint64_t now_ns,
+                             struct ledger_todo *todo);
 
 /* A limit of that many servers, 0 = none, held once. `name` is the setting, for messages,
  * and must live as long. NULL when memory is out. */
@@ -188,12 +218,22 @@ void ledger_branch_release(struct ledger *ledger, struct ledger_branch *branch);
 struct ledger_slot {
     struct ledger_branch *branch; /* to be read by who has the server; NULL = no slot */
     struct ledger_waiter *waiter; /* for whom it is opened, or closed */
+    bool is_login;                /* its server logs in, or is about to */
 };
 
 /* Takes a slot if there is room without the reserve, for a server that nobody waits for.
  * Who waits and could take it has it already. */
 bool ledger_try(struct ledger *ledger, struct ledger_branch *branch,
                 struct ledger_slot *slot) MUST_CHECK;
+/* The same, if the branch has fewer than `max` slots. */
+bool ledger_try_up_to(struct ledger *ledger, struct ledger_branch *branch, unsigned max,
+                      struct ledger_slot *slot) MUST_CHECK;
+/* A server of the pool that has a slot, and is not idle, soon will be: no other is opened
+ * meanwhile for who waits. */
+void ledger_expect(struct ledger *ledger, struct ledger_pool *pool);
+/* It was given to ledger_serve() or ledger_rest(), or it is gone. */
+void ledger_expect_no_more(struct ledger *ledger, struct ledger_pool *pool,
+                           struct ledger_todo *todo);
 /* The server is open: the waiter for whom that was done, which is now out of the line and
  * has the server; NULL when it needs it no longer: then go on as at the end of a lease.
  */

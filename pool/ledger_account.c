@@ -7,12 +7,14 @@
 
 struct ledger *ledger_new(unsigned n_workers)
 {
-    struct ledger *ledger = memory_zeroed(sizeof *ledger);
+    struct ledger *ledger =
+        memory_zeroed(sizeof *ledger + n_workers * sizeof ledger->followed[0]);
     pthread_mutexattr_t attributes;
 
     if (ledger == NULL)
         return NULL;
     ledger->n_workers = n_workers;
+    list_init(&ledger->musters);
     /* Held so shortly that to spin costs less than to sleep. */
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
@@ -54,6 +56,7 @@ static void release_limit(struct ledger_limit *limit)
     if (--limit->references > 0)
         return;
     REQUIRE(limit->n_used == 0 && limit->branches.n == 0);
+    REQUIRE(limit->gate.n_logins == 0 && !link_is_in_list(&limit->gate.in_musters));
     memory_free(limit);
 }
 

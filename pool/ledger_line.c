@@ -25,6 +25,8 @@ void ledger_line_take(struct ledger_branch *branch)
     for (enum ledger_scope scope = 0; scope < LEDGER_SCOPES; scope++)
         branch->limits[scope]->n_used++;
     branch->pool->n_used++;
+    branch->n_used++;
+    branch->limits[LEDGER_NODE]->gate.n_logins++;
 }
 
 /* ---- order --------------------------------------------------------------------------

@@ -15,6 +15,10 @@
 struct ledger {
     pthread_mutex_t mutex;
     unsigned n_workers;
+    unsigned login_concurrency; /* 0 = no limit */
+    atomic_uint n_musters;
+    struct list musters; /* limits of nodes */
+    uint64_t followed[]; /* generation of the topology, by worker */
 };
 
 static inline void ledger_lock(struct ledger *ledger)
@@ -34,7 +38,27 @@ void ledger_line_release(struct ledger_branch *branch);
 bool ledger_line_is_full(const struct ledger_branch *branch, enum ledger_scope scope);
 /* The first limit that does; NULL = a slot can be had. */
 struct ledger_limit *ledger_line_blocking(const struct ledger_branch *branch);
+/* For a server that is to log in. */
 void ledger_line_take(struct ledger_branch *branch);
+
+/* ---- ledger_gate.c: logins at a node ------------------------------------------------
+ */
+
+/* Whether one more may be begun at the branch's node now. */
+bool ledger_gate_is_open(const struct ledger *ledger, const struct ledger_branch *branch);
+enum ledger_login {
+    LEDGER_LOGIN_NONE, /* it was over before */
+    LEDGER_LOGIN_NOT_BEGUN,
+    LEDGER_LOGIN_DONE,
+    LEDGER_LOGIN_FAILED
+};
+/* One is over: the node's lines are to be looked at, and then ledger_gate_rest(). */
+void ledger_gate_leave(const struct ledger *ledger, struct ledger_limit *node,
+                       enum ledger_login how);
+void ledger_gate_rest(struct ledger_limit *node);
+/* Ends a muster that waits for no worker any more, or was called LEDGER_MUSTER_NS before
+ * `now_ns`. Its node, whose lines are to be looked at; NULL when there is none. */
+struct ledger_limit *ledger_gate_end_muster(struct ledger *ledger, uint64_t now_ns);
 
 /* For the branch's own and any other's use in a LIST_EACH of a limit's lists. */
 static inline struct ledger_branch *ledger_line_member(const struct link *item)

@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/memory.h"
@@ -245,6 +246,8 @@ static void on_parameter(struct login_run *run, const struct message_view *messa
         run->welcome.says_standby = true;
         run->welcome.is_standby = strcmp(value, "on") == 0;
     }
+    if (strcmp(name, "server_version") == 0)
+        run->welcome.version = (int)strtol(value, NULL, 10);
 }
 
 static void on_key(struct login_run *run, const struct message_view *message)

@@ -37,6 +37,7 @@ struct login_welcome {
     struct cancel_key key;
     bool is_standby;   /* in_hot_standby; since PostgreSQL 14 */
     bool says_standby; /* it said either */
+    int version;       /* server_version's first number; 0 = it has said none */
 };
 
 struct login_run;

@@ -114,6 +114,9 @@ void member_close(struct member *member)
     list_remove(&pool->busy, &member->pooled.in_owner);
     pooled_close(&member->pooled);
     ledger_give(pool->pools->ledger, &member->pooled.slot, &todo);
+    if (member->is_expected)
+        member_is_here(pool);
+    member->is_expected = false;
     if (member->heir != NULL)
         member_send_to_heir(member);
     else if (member->pooled.n_cancels == 0)

@@ -84,6 +84,7 @@ struct pool {
     struct pool_counts counts;
     uint64_t used_at_ms;
     uint64_t mean_lease_ns; /* of the last ones */
+    bool is_filling;        /* it has fewer than min_pool_size, and opens them */
 };
 
 /* A client that waits for a server. */
@@ -270,6 +271,7 @@ void pool_leave(struct pool *pool, struct guest *guest);
 /* What views show of a pool's servers. */
 struct pool_survey {
     unsigned n_active, n_idle, n_testing, n_opening;
+    unsigned n_warm;     /* at nodes that may become the primary: not to be lent before */
     unsigned n_to_check; /* idle for so long that they are checked before they are lent */
     unsigned n_aimed_at; /* at rest, but cancel requests are still aimed at them */
     unsigned n_cancels;  /* such requests, at any of them */

@@ -3,6 +3,7 @@
  *   pool.c           clients that need a server, servers that are lent, idle, closed
  *   pool_nodes.c     which node a server may be on
  *   pool_opening.c   a server's way from the grant of a slot to its first lease
+ *   pool_prewarm.c   ... in advance, at nodes that may become the primary
  *   pool_handover.c  ... to a client of another worker
  *   pool_notices.c   what the ledger has other workers told
  *   pool_holds.c     what is told of changes of the primary
@@ -49,7 +50,8 @@ struct member {
     bool is_doomed; /* its node has lost the role, or is about to: not to be lent again */
     bool has_lost_role; /* it has: sessions end, too */
     uint64_t lost_role_at_ms;
-    bool is_spoiled; /* a cancel request may hit it at any time: likewise */
+    bool is_expected; /* the ledger was told that it will be idle soon */
+    bool is_spoiled;  /* a cancel request may hit it at any time: likewise */
 };
 
 static inline struct member *member_of(const struct pooled *server)
@@ -120,6 +122,18 @@ void pools_on_grant(struct pools *pools, struct ledger_notice *notice);
 /* One that nobody waits for. False when there is no slot, or no memory. */
 bool pool_open_one(struct pool *pool, struct pool_branch *branch);
 
+/* ---- pool_prewarm.c -----------------------------------------------------------------
+ */
+
+/* A hold is on, perhaps: opens this worker's share; once, and with each that is open. */
+void pool_prewarm(struct pool *pool);
+/* Now and then: what other workers have not opened; closes what others wait for. */
+void pool_keep_prewarmed(struct pool *pool);
+/* One that wants to be lent later: the topology has changed. */
+void member_follow_hold(struct member *member);
+/* One that was expected in the pool is offered, or gone. */
+void member_is_here(struct pool *pool);
+
 /* ---- pool_inquest.c -----------------------------------------------------------------
  */
 
@@ -154,6 +168,8 @@ void pools_end_holds(struct pools *pools);
  */
 
 void pools_begin_upkeep(struct pools *pools);
+/* Opens what is missing to min_pool_size, as far as the limits allow. */
+void pool_fill(struct pool *pool);
 void pool_free(struct pool *pool);
 
 #endif

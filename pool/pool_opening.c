@@ -15,6 +15,9 @@ bool member_open(struct member *member, const struct topology_node *node)
     member->pooled.id =
         ++pool->pools->n_servers_made * POOLS_WORKERS_MAX + pool->pools->worker;
     list_append(&pool->busy, &member->pooled.in_owner);
+    if (member->pooled.wants == POOLED_WANTS_ANY && pool->terms.role == ROLE_PRIMARY &&
+        !node->serves_any_role)
+        member->pooled.wants = POOLED_WANTS_PRIMARY;
     return pooled_open(&member->pooled, &pool->pools->home, pool->pools->topology, node,
                        &pool->identity, &pool->pools->tcp, pool->terms.connect_timeout_ms,
                        &pooled_events, member);
@@ -97,19 +100,33 @@ bool pool_read_welcome(struct pool *pool,
 static bool is_of_another_role(const struct member *member,
                                const struct login_welcome *welcome)
 {
-    const struct topology_node *node =
-        topology_node(member->pool->pools->topology, member->branch->node_id);
-
-    return welcome->is_standby && member->pool->terms.role == ROLE_PRIMARY &&
-           !(node != NULL && node->serves_any_role);
+    return welcome->is_standby && member->pooled.wants == POOLED_WANTS_PRIMARY;
 }
 
 static void on_lost(struct pooled *server, const char *sqlstate, const char *why);
+
+/* What it says of itself is a standby's, and not what clients are to be told. */
+static void finish_warming(struct member *member)
+{
+    struct pools *pools = member->pool->pools;
+    struct ledger_todo todo = {0};
+
+    member->is_open = true;
+    REQUIRE(ledger_opened(pools->ledger, &member->pooled.slot, &todo) == NULL);
+    pools_post(pools, &todo);
+    pool_prewarm(member->pool);
+}
 
 static void on_open(struct pooled *server, const struct login_welcome *welcome)
 {
     struct member *member = member_of(server);
 
+    if (server->state == POOLED_WARM) {
+        account_set_keys(member->pool->account, &member->pool->keys);
+        pools_on_login(member->pool->pools, member, false, "");
+        finish_warming(member);
+        return;
+    }
     if (is_of_another_role(member, welcome)) {
         on_lost(server, "", "the node is in recovery, and was taken for the primary");
         return;
@@ -123,29 +140,37 @@ static void on_open(struct pooled *server, const struct login_welcome *welcome)
 
 static void finish_opening(struct member *member)
 {
-    struct pools *pools = member->pool->pools;
+    struct pool *pool = member->pool;
+    struct pools *pools = pool->pools;
     struct ledger_waiter *waiter;
     struct ledger_todo todo = {0};
 
     member->is_open = true;
     member->branch->retry_at_ms = 0;
-    account_set_why(member->pool->account, "");
+    account_set_why(pool->account, "");
     waiter = ledger_opened(pools->ledger, &member->pooled.slot, &todo);
     pools_post(pools, &todo);
     if (waiter != NULL)
         member_lend(member, waiter);
     else
         member_put_away(member);
+    if (pool->is_filling)
+        pool_fill(pool);
 }
 
 static void on_clean(struct pooled *server)
 {
     struct member *member = member_of(server);
+    struct pool *pool = member->pool;
+    bool was_expected = member->is_expected;
 
+    member->is_expected = false;
     if (member->is_open)
         member_put_away(member);
     else
         finish_opening(member);
+    if (was_expected)
+        member_is_here(pool);
 }
 
 /* Whether asking again is of no use. Who replicates is told whatever the node says,
@@ -190,7 +215,8 @@ static void on_lost(struct pooled *server, const char *sqlstate, const char *why
     struct member *member = member_of(server);
     struct pool *pool = member->pool;
     struct pool_branch *branch = member->branch;
-    bool was_opening = !member->is_open;
+    bool was_opening = !member->is_open, was_expected = member->is_expected;
+    enum pooled_wants wants = server->wants;
 
     LOG(INFO, "server lost", TEXT("database", pool->account->name),
         TEXT("user", pool->account->user),
@@ -206,7 +232,7 @@ static void on_lost(struct pooled *server, const char *sqlstate, const char *why
     pool->pools->events->on_evidence(pool->pools->arg, branch->node_id);
     if (was_opening)
         step_back(pool, branch, sqlstate, why);
-    else
+    else if (!was_expected && wants != POOLED_WANTS_LATER)
         pools_on_end(pool->pools, branch->node_id);
 }
 

@@ -132,10 +132,15 @@ static void follow_topology(struct pool *pool)
     {
         struct member *member = member_in(item);
 
+        if (member->pooled.wants == POOLED_WANTS_LATER) {
+            member_follow_hold(member);
+            continue;
+        }
         member->is_doomed = !pool_may_have(pool, member->branch->node_id);
         note_role(member, pool_may_keep(pool, member->branch->node_id));
         if (member->is_doomed && (member->pooled.state == POOLED_CONNECTING ||
-                                  member->pooled.state == POOLED_LOGIN))
+                                  member->pooled.state == POOLED_LOGIN ||
+                                  member->pooled.state == POOLED_PROVING))
             member_close(member);
         else if (member->pooled.state == POOLED_ACTIVE &&
                  (member->has_lost_role || (member->is_doomed && pool_is_private(pool))))
@@ -150,20 +155,57 @@ static void follow_topology(struct pool *pool)
         need_leave_line(need);
         need_stand_in_line(need);
     }
+    pool_prewarm(pool);
     refuse_after_hold(pool);
     if (pool_refuses(pool))
         refuse_read_only(pool);
 }
 
+/* The node that takes clients again who had to wait for a primary; NULL: none does. */
+static const struct topology_node *resumed_on(const struct topology_cluster *before,
+                                              const struct topology_cluster *now)
+{
+    if (now == NULL || now->hold != 0 || now->primary < 0)
+        return NULL;
+    if (before != NULL && before->hold == 0 && before->primary >= 0 &&
+        before->nodes[before->primary].id == now->nodes[now->primary].id)
+        return NULL;
+    return &now->nodes[now->primary];
+}
+
+/* Who has waited for a primary stands in line, on all workers, before the first login. */
+static void muster(struct pool *pool, const struct topology *before)
+{
+    const struct topology_node *node =
+        pool->terms.role != ROLE_PRIMARY || pool->needs.n == 0
+            ? NULL
+            : resumed_on(before == NULL ? NULL : topology_cluster(before, pool->cluster),
+                         pool_cluster(pool));
+    struct pool_branch *branch = node == NULL ? NULL : pool_get_branch(pool, node->id);
+
+    if (branch != NULL)
+        ledger_muster(pool->pools->ledger, branch->ledger_branch->limits[LEDGER_NODE],
+                      pool->pools->topology->generation, pool->pools->loop->now_ns);
+}
+
 void pools_set_topology(struct pools *pools, struct topology *topology)
 {
+    struct topology *before = pools->topology;
+    struct ledger_todo todo = {0};
+
     topology_hold(topology);
-    topology_release(pools->topology);
     pools->topology = topology;
+    LIST_EACH(item, &pools->pools)
+    {
+        muster(CONTAINER_OF(item, struct pool, in_pools), before);
+    }
+    topology_release(before);
     LIST_EACH(item, &pools->pools)
     {
         follow_topology(CONTAINER_OF(item, struct pool, in_pools));
     }
+    ledger_followed(pools->ledger, pools->worker, topology->generation, &todo);
+    pools_post(pools, &todo);
     pools_follow_holds(pools);
     pools_pursue(pools);
 }
@@ -189,12 +231,11 @@ static unsigned n_servers(const struct pool *pool)
         .n_used;
 }
 
-static void open_in_advance(struct pool *pool)
+static bool open_in_advance(struct pool *pool)
 {
     struct pool_branch *branch = pool_choose_branch(pool);
 
-    if (branch != NULL)
-        (void)pool_open_one(pool, branch);
+    return branch != NULL && pool_open_one(pool, branch);
 }
 
 /* Workers take turns, so that two do not open the same one. */
@@ -203,14 +244,20 @@ static bool has_turn(const struct pools *pools, uint64_t now_ms)
     return now_ms / (uint64_t)(UPKEEP_S * 1e3) % pools->n_workers == pools->worker;
 }
 
-static void keep_warm(struct pool *pool, uint64_t now_ms)
+/* Not all may log in at a time. */
+void pool_fill(struct pool *pool)
 {
-    unsigned n = pool->terms.min_pool_size;
+    unsigned n = n_servers(pool);
 
-    if (n > 0 && has_turn(pool->pools, now_ms))
-        n = n_servers(pool);
-    for (; n < pool->terms.min_pool_size; n++)
-        open_in_advance(pool);
+    while (n < pool->terms.min_pool_size && open_in_advance(pool))
+        n++;
+    pool->is_filling = n < pool->terms.min_pool_size;
+}
+
+static void keep_filled(struct pool *pool, uint64_t now_ms)
+{
+    if (pool->terms.min_pool_size > 0 && has_turn(pool->pools, now_ms))
+        pool_fill(pool);
 }
 
 static void close_aged(struct pool *pool, uint64_t now_ms)
@@ -289,7 +336,8 @@ static void keep_up(struct pool *pool, uint64_t now_ms)
     {
         look_at_need(CONTAINER_OF(item, struct need, in_pool), now_ms);
     }
-    keep_warm(pool, now_ms);
+    keep_filled(pool, now_ms);
+    pool_keep_prewarmed(pool);
 }
 
 /* Of a database that has no line of its own, without clients and servers for long; or a
@@ -327,9 +375,12 @@ static void on_upkeep(struct ev_loop *ev, ev_timer *timer, int events)
 {
     struct pools *pools = CONTAINER_OF(timer, struct pools, upkeep);
     uint64_t now_ms = loop_now_ms(pools->loop);
+    struct ledger_todo todo = {0};
 
     (void)ev;
     (void)events;
+    ledger_end_late_musters(pools->ledger, pools->loop->now_ns, &todo);
+    pools_post(pools, &todo);
     LIST_EACH_SAFE(item, &pools->pools)
     {
         struct pool *pool = CONTAINER_OF(item, struct pool, in_pools);

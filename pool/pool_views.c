@@ -31,8 +31,12 @@ static void survey_busy(const struct pooled *server, struct pool_survey *survey)
     case POOLED_ACTIVE:
         survey->n_active++;
         break;
+    case POOLED_PROVING:
     case POOLED_CLEANING:
         survey->n_testing++;
+        break;
+    case POOLED_WARM:
+        survey->n_warm++;
         break;
     case POOLED_CLOSING:
     case POOLED_STATE_COUNT:

@@ -498,6 +498,64 @@ bool pooled_take_back(struct pooled *server, const char *reset_query, uint64_t t
     return false;
 }
 
+/* ---- is it a primary? ---------------------------------------------------------------
+ */
+
+/* What it said at its login may be a promotion ago, and before version 14 it says
+ * nothing. */
+static const char proof_query[] = "SELECT pg_catalog.pg_is_in_recovery()";
+
+/* False when it is lost by this. */
+static bool begin_proving(struct pooled *server)
+{
+    uint8_t bytes[MESSAGE_HEADER_BYTES + sizeof proof_query];
+
+    enter(server, POOLED_PROVING);
+    server->proof = 0;
+    server->has_erred = false;
+    if (say(server, bytes, message_write_string('Q', proof_query, bytes, sizeof bytes)))
+        return true;
+    lose(server, "", "out of memory");
+    return false;
+}
+
+void pooled_prove(struct pooled *server, uint64_t timeout_ms)
+{
+    server->wants = POOLED_WANTS_PRIMARY;
+    if (timeout_ms > 0)
+        deadline_arm(loop_of(server), &server->deadline, timeout_ms, on_open_timeout);
+    (void)begin_proving(server);
+}
+
+/* A row of one column, a boolean. */
+static void read_proof(struct pooled *server, const struct message_view *message)
+{
+    static const uint8_t row[] = {0, 1, 0, 0, 0, 1};
+
+    if (message->length == sizeof row + 1 && message->n == message->length &&
+        memcmp(message->body, row, sizeof row) == 0)
+        server->proof = (char)message->body[sizeof row];
+}
+
+/* It is at rest, and what it was opened for begins. */
+static void end_proving(struct pooled *server)
+{
+    const char *query = server->identity->connect_query;
+
+    if (server->proof != 'f') {
+        lose(server, "",
+             server->proof == 't'
+                 ? "the node is in recovery, and was taken for the primary"
+                 : "it does not say whether the node is in recovery");
+    } else if (*query != '\0') {
+        (void)begin_cleaning(server, query, true);
+    } else {
+        deadline_cancel(&server->deadline);
+        enter(server, POOLED_IDLE);
+        server->events->on_clean(server);
+    }
+}
+
 void pooled_cut(struct pooled *server, const char *why)
 {
     lose(server, "", why);
@@ -509,7 +567,8 @@ void pooled_close(struct pooled *server)
 
     if (server->state == POOLED_CLOSING)
         return;
-    if (server->state == POOLED_IDLE && stream_is_open(&server->connection->stream))
+    if ((server->state == POOLED_IDLE || server->state == POOLED_WARM) &&
+        stream_is_open(&server->connection->stream))
         (void)send_bytes(server, bytes, message_write_empty('X', bytes, sizeof bytes));
     enter(server, POOLED_CLOSING);
     deadline_cancel(&server->deadline);
@@ -673,6 +732,8 @@ static bool see(struct pooled *server, const struct message_view *message)
         return false;
     if (message->type == 'E')
         note_error(server, message);
+    if (message->type == 'D' && server->state == POOLED_PROVING)
+        read_proof(server, message);
     if (message->type != 'Z')
         return flow_see(&server->flow, message->type) != FLOW_CONFUSED;
     if (!message_read_ready(message->body, message->length, &status) ||
@@ -770,10 +831,15 @@ static bool see_all(struct pooled *server, const struct message_view *message,
 /* A longer error, or notice, is no server's last word. */
 #define LEAVE_MAX 4096u
 
+/* The same of a row with a boolean. */
+#define PROOF_MAX 16u
+
 /* Of which it must be known what it says before any of it passes. */
 static bool must_be_whole(const struct pooled *server, const struct message_view *message)
 {
     return message->type == 'Z' || message->type == 'S' ||
+           (message->type == 'D' && server->state == POOLED_PROVING &&
+            message->length < PROOF_MAX) ||
            (message->type == 'C' && message->length < TRANSLATION_TAG_MAX) ||
            ((message->type == 'E' || message->type == 'N') &&
             message->length < LEAVE_MAX && server->watch.is_on);
@@ -924,6 +990,26 @@ static struct parameter_set *read_parameters(struct pooled *server,
     return set;
 }
 
+/* Before version 14 a server does not say by itself whether it is in recovery. */
+static bool must_be_asked(const struct pooled *server,
+                          const struct login_welcome *welcome)
+{
+    return server->wants == POOLED_WANTS_PRIMARY && !welcome->says_standby &&
+           welcome->version > 0 && welcome->version < 14;
+}
+
+/* What comes after the login. False when it is lost by this. */
+static bool go_on_after_login(struct pooled *server, const struct login_welcome *welcome)
+{
+    if (must_be_asked(server, welcome))
+        return begin_proving(server);
+    if (server->wants != POOLED_WANTS_LATER && *server->identity->connect_query != '\0')
+        return begin_cleaning(server, server->identity->connect_query, true);
+    deadline_cancel(&server->deadline);
+    enter(server, server->wants == POOLED_WANTS_LATER ? POOLED_WARM : POOLED_IDLE);
+    return true;
+}
+
 static void on_login_bytes(struct pooled *server, struct buffer *bytes)
 {
     struct login_run *login = server->login;
@@ -947,12 +1033,7 @@ static void on_login_bytes(struct pooled *server, struct buffer *bytes)
     }
     server->defaults = parameters_hold(server->parameters);
     server->used_at_ms = loop_now_ms(loop_of(server));
-    if (*server->identity->connect_query == '\0') {
-        deadline_cancel(&server->deadline);
-        enter(server, POOLED_IDLE);
-    }
-    if (server->state == POOLED_IDLE ||
-        begin_cleaning(server, server->identity->connect_query, true))
+    if (go_on_after_login(server, login_run_welcome(login)))
         server->events->on_open(server, login_run_welcome(login));
     login_run_free(login);
 }
@@ -1033,6 +1114,9 @@ static void take(struct pooled *server, struct buffer *bytes)
             end_check(server);
         else
             end_tuning(server);
+    } else if (server->state == POOLED_PROVING) {
+        if (flow_is_at_rest(&server->flow))
+            end_proving(server);
     } else if (server->state == POOLED_CLEANING) {
         if (!clean(server))
             lose(server, "", "it could not be brought to rest");

@@ -1,12 +1,17 @@
 /* pool/pooled.h - a server that clients share, one after the other.
  *
- *                             .--> TUNING --.
- *   CONNECTING --> LOGIN --> IDLE ----------> ACTIVE --> CLEANING --> IDLE
+ *                   WARM --> PROVING
+ *                    ^  .-----'|
+ *                    |  v      |.--> TUNING --.
+ *   CONNECTING --> LOGIN ---> IDLE ----------> ACTIVE --> CLEANING --> IDLE
  *        |           |         ^---------------'  |           |
  *        '-----------'----------------------------'-----------'------> CLOSING
  *
  *   CONNECTING  to its node                              pool/server.c
  *   LOGIN       as its pool's user                       pool/login.c
+ *   WARM        at rest, at a node that may become the primary: not to be lent before
+ *   PROVING     asked whether it is a standby; CLEANING after that if it has a connect
+ *               query
  *   IDLE        at rest, to be lent
  *   TUNING      lent: it is given the client's session parameters, and a failed
  *               transaction if that is what its client has
@@ -36,7 +41,9 @@
 #define POOLED_STATES(X, TO) \
     /* state      may become                       */ \
     X(CONNECTING, TO(LOGIN) | TO(CLOSING)) \
-    X(LOGIN, TO(IDLE) | TO(CLEANING) | TO(CLOSING)) \
+    X(LOGIN, TO(IDLE) | TO(CLEANING) | TO(WARM) | TO(PROVING) | TO(CLOSING)) \
+    X(WARM, TO(PROVING) | TO(CLOSING)) \
+    X(PROVING, TO(IDLE) | TO(CLEANING) | TO(CLOSING)) \
     X(IDLE, TO(TUNING) | TO(ACTIVE) | TO(MOVING) | TO(CLOSING)) \
     X(TUNING, TO(ACTIVE) | TO(CLEANING) | TO(CLOSING)) \
     X(ACTIVE, TO(IDLE) | TO(CLEANING) | TO(CLOSING)) \
@@ -55,9 +62,10 @@ struct pooled;
 
 /* What its owner is told. */
 struct pooled_events {
-    /* It has logged in, and is IDLE, or CLEANING, if it has a connect query. */
+    /* It has logged in, and is IDLE; or WARM, or PROVING, or CLEANING, if it has a
+     * connect query. */
     void (*on_open)(struct pooled *server, const struct login_welcome *welcome);
-    /* It was CLEANING, and is IDLE. */
+    /* It was CLEANING or PROVING, and is IDLE. */
     void (*on_clean)(struct pooled *server);
     /* It was MOVING, and belongs to nobody now: see pooled_move(). */
     void (*on_packed)(struct pooled *server);
@@ -127,6 +135,13 @@ struct pooled_luggage {
     struct parameter_parcel *defaults;
 };
 
+/* Of what use it is to be. */
+enum pooled_wants {
+    POOLED_WANTS_ANY,
+    POOLED_WANTS_PRIMARY, /* it must not be in recovery */
+    POOLED_WANTS_LATER    /* the same, but not yet: it is WARM after the login */
+};
+
 struct pooled {
     struct server *connection; /* NULL once CLOSING */
     const struct pooled_events *events;
@@ -165,6 +180,8 @@ struct pooled {
     uint8_t n_tail;      /* the same, when it is as short as this */
     uint8_t tail[BUFFER_HEADROOM];
     enum pooled_state state;
+    enum pooled_wants wants;
+    char proof;      /* while PROVING: its answer, t or f; 0 = none yet */
     bool was_handed; /* to this worker, and has not served here yet */
     bool was_reset;  /* while CLEANING: a reset query was said */
     bool has_reset;  /* while ACTIVE: the client has said RESET, or DISCARD ALL */
@@ -190,12 +207,17 @@ struct pooled_home {
 };
 
 /* Connects to the node and logs in, both within `timeout_ms` (0 = for ever). `server` is
- * zeroed but for its slot; the identity lives as long as it. False when memory is out. */
+ * zeroed but for its slot and what it wants; the identity lives as long as it. False when
+ * memory is out. */
 bool pooled_open(struct pooled *server, const struct pooled_home *home,
                  struct topology *topology, const struct topology_node *node,
                  const struct login_identity *identity,
                  const struct tcp_settings *settings, uint64_t timeout_ms,
                  const struct pooled_events *events, void *owner) MUST_CHECK;
+
+/* A WARM one is to be IDLE, if it is not in recovery, all that within `timeout_ms`
+ * (0 = for ever): on_clean follows, or on_lost, which may come from within. */
+void pooled_prove(struct pooled *server, uint64_t timeout_ms);
 
 /* An IDLE one becomes the client's, with the session parameters that it wants, and after
  * it has answered `check_query` (NULL = it is not asked). True: it is ACTIVE. False: it

@@ -60,6 +60,8 @@ void pool_free(struct pool *pool)
 
 void pools_close(struct pools *pools)
 {
+    struct ledger_todo todo = {0};
+
     ev_timer_stop(pools->loop->ev, &pools->upkeep);
     ev_timer_stop(pools->loop->ev, &pools->cuts);
     pools_end_holds(pools);
@@ -77,6 +79,8 @@ void pools_close(struct pools *pools)
             member_close(member_in(one));
         }
     }
+    ledger_followed(pools->ledger, pools->worker, UINT64_MAX, &todo);
+    pools_post(pools, &todo);
 }
 
 void pools_clear(struct pools *pools)

@@ -166,6 +166,8 @@ void pool_setup_all(struct worker *worker)
 {
     const struct config *config = worker->config;
 
+    ledger_set_login_concurrency(worker->pools.ledger,
+                                 (unsigned)config->main.login_concurrency);
     LIST_EACH(item, &worker->pools.pools)
     {
         struct pool *pool = CONTAINER_OF(item, struct pool, in_pools);

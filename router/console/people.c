@@ -244,12 +244,15 @@ static const char *server_state_of(const struct pooled *server)
     case POOLED_CONNECTING:
     case POOLED_LOGIN:
         return "new";
+    case POOLED_WARM:
+        return "warm";
     case POOLED_IDLE:
     case POOLED_MOVING:
         return server->n_cancels > 0 ? "being_canceled" : "idle";
     case POOLED_TUNING:
     case POOLED_ACTIVE:
         return "active";
+    case POOLED_PROVING:
     case POOLED_CLEANING:
     case POOLED_CLOSING:
     case POOLED_STATE_COUNT:

@@ -150,7 +150,8 @@ const struct user_sum *sums_user(const struct sums *sums, const char *name)
 static unsigned survey_servers(const struct pool_survey *servers)
 {
     return servers->n_active + servers->n_idle + servers->n_to_check +
-           servers->n_testing + servers->n_opening + servers->n_aimed_at;
+           servers->n_testing + servers->n_opening + servers->n_aimed_at +
+           servers->n_warm;
 }
 
 unsigned pool_sum_servers(const struct pool_sum *sum)
@@ -165,6 +166,7 @@ static void add_survey(struct pool_survey *to, const struct pool_survey *one)
     to->n_to_check += one->n_to_check;
     to->n_testing += one->n_testing;
     to->n_opening += one->n_opening;
+    to->n_warm += one->n_warm;
     to->n_aimed_at += one->n_aimed_at;
     to->n_cancels += one->n_cancels;
     if (one->longest_wait_ns > to->longest_wait_ns)

@@ -354,6 +354,7 @@ static enum row_step add_pool(struct snapshot *snapshot, struct question *questi
     row_text(&row, roles[sum->role]);
 #define EVENT(name) row_number(&row, (int64_t)sum->counts.name);
 #include "pool/counts.def"
+    row_number(&row, sum->servers.n_warm);
     return ended(&row);
 }
 

@@ -51,6 +51,7 @@ struct ledger_branch *world_make(const struct world_scene *scene)
 {
     accounts.ledger = ledger_new(WORLD_WORKERS);
     REQUIRE(accounts.ledger != NULL);
+    ledger_set_login_concurrency(accounts.ledger, scene->login_concurrency);
     explorer_add_block(&world, sizeof world);
     explorer_add_block(accounts.ledger, sizeof *accounts.ledger);
     accounts.database = make_limit("max_db_connections", scene->database_max);

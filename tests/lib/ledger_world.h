@@ -5,10 +5,10 @@
  * order. While one worker is in a call the others may take their steps that need no mutex
  * before any access of the call to a counter, which ledger_step() marks.
  *
- * After each step: no limit is exceeded, every slot and every idle server is counted
- * once. Whenever no message is under way and every worker is at rest: nobody waits beside
- * a slot that it could have, an idle server of its pool, or one of another pool whose end
- * would free what it waits for.
+ * After each step: no limit is exceeded, every slot, every login and every idle server is
+ * counted once. Whenever no message is under way and every worker is at rest: nobody
+ * waits beside a slot that it could have, unless as many log in as may, an idle server of
+ * its pool, or one of another pool whose end would free what it waits for.
  */
 #ifndef TESTS_LIB_LEDGER_WORLD_H
 #define TESTS_LIB_LEDGER_WORLD_H
@@ -35,6 +35,7 @@ struct world_chances {
 struct world_scene {
     unsigned pool_max, pool_max_2; /* of the second pool; 0 = there is none */
     unsigned database_max, node_max, reserve;
+    unsigned login_concurrency;
     bool has_two_nodes;
     bool shares_pool_limit;    /* pools do */
     enum ledger_scope changed; /* LEDGER_POOL or LEDGER_NODE */

@@ -29,6 +29,36 @@ static void check_limit(const struct ledger_limit *limit, unsigned reserve,
     *most = n_used;
 }
 
+static bool logs_in_at(const struct server *server, const struct ledger_limit *node)
+{
+    return server->slot.branch != NULL && server->slot.is_login &&
+           server->slot.branch->limits[LEDGER_NODE] == node;
+}
+
+/* `most` = what was under way when more were allowed. */
+static void check_logins(const struct ledger_limit *node, unsigned *most)
+{
+    unsigned n_logins = 0, max = accounts.ledger->login_concurrency;
+
+    for (unsigned i = 0; i < SERVERS; i++)
+        n_logins += logs_in_at(&world.servers[i], node);
+    for (unsigned i = 0; i < WORLD_CLIENTS; i++)
+        n_logins += world.clients[i].waiter.state == LEDGER_GRANTED &&
+                    world.clients[i].waiter.branch->limits[LEDGER_NODE] == node;
+    MUST(n_logins == node->gate.n_logins);
+    MUST(max == 0 || n_logins <= max + node->gate.n_more || n_logins <= *most);
+    MUST(n_logins > 0 || node->gate.n_more == 0);
+    *most = n_logins;
+}
+
+static bool may_log_in(const struct ledger_branch *branch)
+{
+    const struct ledger_gate *gate = &branch->limits[LEDGER_NODE]->gate;
+    unsigned max = accounts.ledger->login_concurrency;
+
+    return max == 0 || gate->n_logins < max + gate->n_more;
+}
+
 static void check_limits(void)
 {
     for (unsigned i = 0; i < WORLD_POOLS; i++)
@@ -39,6 +69,8 @@ static void check_limits(void)
     check_limit(accounts.user, 0, &world.most[LEDGER_USER][0]);
     for (unsigned i = 0; i < WORLD_NODES; i++)
         check_limit(accounts.nodes[i], 0, &world.most[LEDGER_NODE][i]);
+    for (unsigned i = 0; i < WORLD_NODES; i++)
+        check_logins(accounts.nodes[i], &world.most_logins[i]);
 }
 
 static bool is_at_desk(const struct ledger_waiter *waiter)
@@ -163,14 +195,14 @@ static void check_nobody_waits_in_vain(const struct ledger_waiter *waiter)
     MUST(waiter->state == LEDGER_IN_LINE || waiter->state == LEDGER_OPENING);
     for (int scope = 0; scope < LEDGER_SCOPES; scope++)
         is_blocked = is_blocked || is_full(branch, scope);
-    MUST(waiter->state == LEDGER_OPENING || is_blocked);
+    MUST(waiter->state == LEDGER_OPENING || is_blocked || !may_log_in(branch));
     for (unsigned i = 0; i < SERVERS; i++) {
         const struct server *server = &world.servers[i];
 
         if (server->state != IDLE)
             continue;
         MUST(server->slot.branch->pool != pool);
-        MUST(waiter->state == LEDGER_OPENING || has_promise || !has_room ||
+        MUST(waiter->state == LEDGER_OPENING || !is_blocked || has_promise || !has_room ||
              !would_free(server, branch));
     }
 }

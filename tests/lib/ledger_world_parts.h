@@ -67,6 +67,7 @@ struct world {
     bool is_asked[WORLD_POOLS][WORLD_NODES][WORLD_WORKERS]; /* the notice is posted */
     struct world_chances chances;                           /* left */
     unsigned most[LEDGER_SCOPES][WORLD_POOLS]; /* a limit that was lowered is shrunk to */
+    unsigned most_logins[WORLD_NODES];
 };
 extern struct world world;
 

@@ -51,7 +51,7 @@ COLUMNS = {
 }
 # Ours stand behind them.
 MORE = {"clients": ["worker"], "servers": ["node", "worker"], "databases": ["cluster", "role"],
-        "pools": ["why", "role", "replayed", "lost", "unknown"]}
+        "pools": ["why", "role", "replayed", "lost", "unknown", "sv_warm"]}
 
 USERS = {"admin_users": "postgres", "stats_users": "app"}
 MAIN = {**USERS, "pool_mode": "transaction"}

@@ -335,11 +335,11 @@ def test_min_pool_size_waits_for_a_key_and_says_so(cluster, pool):
                  secrets={"app": secret, "postgres": cluster.passwords["postgres"]})
         with psycopg.connect(r.dsn("pool", user="postgres", dbname="pgbouncer"), autocommit=True) as c:
             assert process.wait_until(lambda: "no client has logged in by SCRAM yet" in
-                                      c.execute("SHOW POOLS").fetchone()[-5], 10)
+                                      c.execute("SHOW POOLS").fetchone()[-6], 10)
             assert node.count() == 0
             with join(r):
                 assert node.sees(2)
-            assert c.execute("SHOW POOLS").fetchone()[-5] == ""
+            assert c.execute("SHOW POOLS").fetchone()[-6] == ""
 
 
 # New settings

@@ -522,6 +522,23 @@ static void *work(void *arg)
 /* ---- control ------------------------------------------------------------------------
  */
 
+/* Nobody logs in to a node for a while: until all have followed, or too late. */
+static void muster(struct worker *control)
+{
+    static uint64_t generation;
+    struct ledger_todo todo = {0};
+
+    ledger_muster(ledger, nodes[any(control, NODES)], ++generation, 1);
+    for (unsigned i = any(control, 20); i > 0; i--)
+        sched_yield();
+    if (any(control, 4) == 0)
+        ledger_end_late_musters(ledger, UINT64_MAX, &todo);
+    else
+        for (unsigned i = 0; i < WORKERS; i++)
+            ledger_followed(ledger, i, generation, &todo);
+    post_all(&todo);
+}
+
 static void change_limits(void)
 {
     struct worker control = {.seed = 7};
@@ -530,7 +547,7 @@ static void change_limits(void)
         struct ledger_todo todo = {0};
         struct ledger_view view;
 
-        switch (any(&control, 4)) {
+        switch (any(&control, 6)) {
         case 0:
             ledger_limit_set(ledger, database, 1 + any(&control, DATABASE_MAX), &todo);
             break;
@@ -541,6 +558,12 @@ static void change_limits(void)
         case 2:
             ledger_limit_set(ledger, nodes[any(&control, NODES)],
                              1 + any(&control, NODE_MAX), &todo);
+            break;
+        case 3:
+            ledger_set_login_concurrency(ledger, 1 + any(&control, NODE_MAX));
+            break;
+        case 4:
+            muster(&control);
             break;
         default:
             view =

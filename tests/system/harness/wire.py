@@ -60,10 +60,11 @@ def error_fields(body):
 
 
 def login_answer(process_id=4711, key=b"\1\2\3\4", status="I", **parameters):
-    """What a server without passwords says after a StartupMessage."""
+    """What a server without passwords says after a StartupMessage. A parameter that is None is
+    left out."""
     parameters = {"server_version": "15.0", "in_hot_standby": "off", **parameters}
     return (message("R", struct.pack("!I", 0)) +
-            b"".join(message("S", f"{k}\0{v}\0".encode()) for k, v in parameters.items()) +
+            b"".join(message("S", f"{k}\0{v}\0".encode()) for k, v in parameters.items() if v is not None) +
             message("K", struct.pack("!I", process_id) + key) +
             message("Z", status.encode()))
 

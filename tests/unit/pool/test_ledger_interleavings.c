@@ -119,6 +119,20 @@ Test(ledger_interleavings, the_reserve_is_asked_for)
           .window_ns = EVER, .chances = {.n_overdue = 2, .n_withdrawals = 1});
 }
 
+Test(ledger_interleavings, logins_are_limited)
+{
+    SCENE(.pool_max = 3, .pool_max_2 = 2, .login_concurrency = 1, .workers = {0, 1, 2},
+          .pools = {0, 1, 0}, .n_requests = {1, 1, 1}, .window_ns = EVER,
+          .chances = {.n_failures = 1, .n_withdrawals = 1});
+}
+
+Test(ledger_interleavings, logins_are_limited_on_each_node)
+{
+    SCENE(.pool_max = 2, .login_concurrency = 1, .has_two_nodes = true,
+          .workers = {0, 1, 2}, .nodes = {0, 0, 1}, .n_requests = {1, 1, 1},
+          .window_ns = EVER, .chances = {.n_moves = 1});
+}
+
 /* ---- that the world does what the real functions do ---------------------------------
  */
 
