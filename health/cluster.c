@@ -112,6 +112,7 @@ static enum denial denial_of(const struct cluster *cluster, size_t i)
     if (cluster->candidates[i].is_fenced)
         return DENIED_BY_FENCE;
     if (verdict->is_unnamed ||
+        (cluster->candidates[i].is_overruled && verdict->claim == CLAIM_FULL) ||
         (cluster->election.primary != (int)i && verdict->claim == CLAIM_STAYS &&
          verdict->last.outcome == SAMPLE_OK))
         return DENIED_BY_PATRONI;
@@ -242,6 +243,26 @@ static void warn_of_denial(struct cluster *cluster, size_t i)
     }
 }
 
+/* Nodes that could be written to and must not: of that people should know until it is
+ * over. */
+static void note_alarm(struct cluster *cluster)
+{
+    const struct election *election = &cluster->election;
+
+    cluster->alarm[0] = '\0';
+    if (election->has_rivals) {
+        snprintf(cluster->alarm, sizeof cluster->alarm, "%s: nobody gets writers",
+                 election->why_no_primary);
+        return;
+    }
+    for (size_t i = 0; i < cluster->n_nodes; i++)
+        if (cluster->nodes[i]->is_warned_of)
+            snprintf(cluster->alarm, sizeof cluster->alarm,
+                     "%.60s is writable on timeline %u and is not the primary",
+                     cluster->nodes[i]->config->name,
+                     (unsigned)cluster->nodes[i]->verdict.timeline);
+}
+
 static void note_election(struct cluster *cluster, bool had_rivals)
 {
     const struct election *election = &cluster->election;
@@ -259,6 +280,7 @@ static void note_election(struct cluster *cluster, bool had_rivals)
         LOG(WARNING, "one primary again", TEXT("cluster", cluster->config->name));
     for (size_t i = 0; i < cluster->n_nodes; i++)
         warn_of_denial(cluster, i);
+    note_alarm(cluster);
     for (size_t i = 0; i < cluster->n_nodes; i++)
         note_node(cluster, i);
     note_primary(cluster);
@@ -522,11 +544,42 @@ static void follow_leader(struct cluster *cluster, const struct node *node,
     cluster->leader_timeline = node->verdict.timeline;
 }
 
+/* Whom Patroni's leader key names, as far as that is known now; -1 = nobody. */
+static int leader_by_keys(const struct cluster *cluster)
+{
+    const struct store_view *view = &cluster->view;
+
+    if (cluster->config->check != CHECK_PATRONI || !view->is_live ||
+        view->leader[0] == '\0')
+        return -1;
+    return cluster_find_node(cluster, view->leader);
+}
+
+/* A promotion raises the timeline: who is above the leader's may have been promoted
+ * since, and the keys be late. */
+static void overrule(struct cluster *cluster)
+{
+    int leader = leader_by_keys(cluster);
+
+    for (int i = 0; i < (int)cluster->n_nodes; i++)
+        cluster->candidates[i].is_overruled =
+            leader >= 0 && i != leader &&
+            cluster->nodes[i]->verdict.timeline <=
+                cluster->nodes[leader]->verdict.timeline;
+}
+
+static void elect(struct cluster *cluster)
+{
+    overrule(cluster);
+    election_run(&cluster->election, cluster->candidates, cluster->n_nodes,
+                 cluster->config->check);
+}
+
 static void weigh(struct cluster *cluster, struct node *node)
 {
-    struct election *election = &cluster->election;
+    const struct election *election = &cluster->election;
 
-    election_run(election, cluster->candidates, cluster->n_nodes, cluster->config->check);
+    elect(cluster);
     follow_leader(cluster, node,
                   (election->primary >= 0 && cluster->nodes[election->primary] == node) ||
                       node->verdict.role == NODE_STANDBY_LEADER);
@@ -674,17 +727,29 @@ static void warn_of_no_keys(struct cluster *cluster)
 /* True when nodes have come or gone. */
 static bool follow_members(struct cluster *cluster)
 {
+    return cluster->config->nodes.n == 0 && cluster->view.is_live &&
+           membership_follow(cluster, cluster->next_id) == MEMBERSHIP_CHANGED;
+}
+
+/* Without an answer of a node: something else has changed. */
+static void elect_anew(struct cluster *cluster)
+{
     bool had_rivals = cluster->election.has_rivals;
 
-    if (cluster->config->nodes.n > 0 || !cluster->view.is_live ||
-        membership_follow(cluster, cluster->next_id) != MEMBERSHIP_CHANGED)
-        return false;
-    election_run(&cluster->election, cluster->candidates, cluster->n_nodes,
-                 cluster->config->check);
+    elect(cluster);
     note_election(cluster, had_rivals);
     see_primary(cluster);
     cluster->on_change(cluster->arg);
-    return true;
+}
+
+void cluster_reset(struct cluster *cluster, const char *user)
+{
+    LOG(WARNING, "timelines forgotten", TEXT("cluster", cluster->config->name),
+        NUMBER("highest_timeline", cluster->election.fence),
+        TEXT("system_id", cluster->election.system_id), TEXT("by", user));
+    election_reset(&cluster->election);
+    elect_anew(cluster);
+    begin_round(cluster, true);
 }
 
 static bool has_news(const struct store_view *was, const struct store_view *is)
@@ -703,8 +768,10 @@ static void on_store(struct cluster *cluster, struct store_view *view)
     warn_of_no_keys(cluster);
     has_changed |= follow_members(cluster);
     follow_request(cluster);
-    if (has_changed)
-        begin_round(cluster, true);
+    if (!has_changed)
+        return;
+    elect_anew(cluster);
+    begin_round(cluster, true);
 }
 
 /* Without memory the view of before goes on until the next change. */

@@ -21,6 +21,8 @@
 #include "health/pace.h"
 #include "health/patroni_keys.h"
 
+#define ALARM_MAX (WHY_NO_PRIMARY_MAX + 40)
+
 struct cluster {
     const struct cluster_config *config;
     struct loop *loop;
@@ -48,6 +50,7 @@ struct cluster {
     char asked_for[NODE_NAME_MAX]; /* likewise: who is to be the primary; "" = anybody */
     bool wants_new_round;          /* in which nobody's answer of before counts */
     uint64_t primary_since_ms;     /* 0 = there is none */
+    char alarm[ALARM_MAX];         /* what somebody should look at; "" = nothing */
     uint32_t leader_id; /* whose location the lag is counted from, and its timeline */
     uint32_t leader_timeline;
     uint64_t leader_location;
@@ -86,6 +89,9 @@ void cluster_set_waiting(struct cluster *cluster, unsigned n_waiting);
 uint64_t cluster_hold(struct cluster *cluster, const char *node, enum hold_cause cause,
                       const char *sign);
 bool cluster_release(struct cluster *cluster, enum hold_cause cause);
+
+/* Forgets the fence, and asks all nodes anew. `user`, who wants that, is logged. */
+void cluster_reset(struct cluster *cluster, const char *user);
 
 /* Every node was asked once, of which there is one at least. */
 bool cluster_is_ready(const struct cluster *cluster);

@@ -10,6 +10,15 @@ void election_init(struct election *election)
              "no node of this cluster has been asked yet");
 }
 
+void election_reset(struct election *election)
+{
+    election->fence = 0;
+    election->fence_keeper = -1;
+    election->system_id[0] = '\0';
+    election->rivals_since_round = 0;
+    election->has_rivals = false;
+}
+
 static bool claims_in_full(const struct verdict *verdict)
 {
     return verdict->checks.is_up && verdict->claim == CLAIM_FULL &&
@@ -121,7 +130,8 @@ static void renew_fence(struct election *election, const struct candidate *candi
     lower_fence(election, candidates, n);
 }
 
-/* Marks the candidates; returns how many claim in full on the fence, `*one` is one. */
+/* Marks the candidates; returns how many claim in full on the fence, `*one` is one. One
+ * alone that is overruled does not count. */
 static size_t count_claims(const struct election *election, struct candidate *candidates,
                            size_t n, int *one)
 {
@@ -140,9 +150,10 @@ static size_t count_claims(const struct election *election, struct candidate *ca
             *one = (int)i;
         }
     }
-    if (n_claims == 1)
-        candidates[*one].is_rival = false;
-    return n_claims;
+    if (n_claims != 1)
+        return n_claims;
+    candidates[*one].is_rival = false;
+    return candidates[*one].is_overruled ? 0 : 1;
 }
 
 /* The rounds in which rivals have answered last: the earliest and the latest. */
@@ -172,7 +183,8 @@ static int choose_among_rivals(struct election *election,
     else if (earliest > election->rivals_since_round)
         election->has_rivals = true;
     if (election->has_rivals || election->primary < 0 ||
-        !candidates[election->primary].is_rival)
+        !candidates[election->primary].is_rival ||
+        candidates[election->primary].is_overruled)
         return -1;
     return election->primary;
 }
@@ -182,6 +194,8 @@ static bool may_stay(const struct election *election, const struct candidate *ca
     const struct verdict *verdict;
 
     if (election->primary < 0)
+        return false;
+    if (candidates[election->primary].is_overruled)
         return false;
     verdict = candidates[election->primary].verdict;
     return verdict->checks.is_up && verdict->claim == CLAIM_STAYS &&
@@ -214,6 +228,15 @@ static const struct candidate *find_fenced(const struct candidate *candidates, s
 {
     for (size_t i = 0; i < n; i++)
         if (candidates[i].is_fenced)
+            return &candidates[i];
+    return NULL;
+}
+
+static const struct candidate *find_overruled(const struct candidate *candidates,
+                                              size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (candidates[i].is_overruled && claims_in_full(candidates[i].verdict))
             return &candidates[i];
     return NULL;
 }
@@ -275,6 +298,7 @@ static void explain(struct election *election, const struct candidate *candidate
 {
     const struct candidate *rival = find_rival(candidates, n, NULL);
     const struct candidate *fenced = find_fenced(candidates, n);
+    const struct candidate *overruled = find_overruled(candidates, n);
     const struct candidate *unnamed = find_unnamed(candidates, n);
     const struct candidate *holder = find_holder(candidates, n);
     char *why = election->why_no_primary;
@@ -296,6 +320,10 @@ static void explain(struct election *election, const struct candidate *candidate
             fenced->name, fenced->verdict->timeline, election->fence);
     else if (election->is_standby_cluster)
         snprintf(why, size, "a standby cluster has no primary, only a standby leader");
+    else if (overruled != NULL)
+        snprintf(why, size,
+                 "%.40s claims to be the primary, but Patroni's keys name another node",
+                 overruled->name);
     else if (unnamed != NULL)
         snprintf(why, size, "%.40s is writable, but does not hold Patroni's leader lock",
                  unnamed->name);

@@ -16,6 +16,8 @@
  *   present primary stays for this round; when they are still there in the next round,
  *   nobody may be written to until only one is left.
  * - The present primary stays while its claim is CLAIM_STAYS and nobody claims in full.
+ * - A node that Patroni's keys overrule is no primary: it was frozen, perhaps, and has
+ * not heard of its successor. Its claim makes rivals all the same.
  */
 #ifndef HEALTH_ELECTION_H
 #define HEALTH_ELECTION_H
@@ -27,8 +29,10 @@
 struct candidate {
     const char *name;
     const struct verdict *verdict;
-    bool is_fenced; /* out: claims in full, and is refused by the fence */
-    bool is_rival;  /* out: claims in full beside another on the same timeline */
+    bool is_overruled; /* in: Patroni's keys name another node, which has shown as high a
+                          timeline */
+    bool is_fenced;    /* out: claims in full, and is refused by the fence */
+    bool is_rival;     /* out: claims in full beside another on the same timeline */
 };
 
 struct election {
@@ -46,6 +50,8 @@ struct election {
 
 /* Of a cluster that was never asked. */
 void election_init(struct election *election);
+/* Forgets the fence: timelines and the system identifier that were seen. */
+void election_reset(struct election *election);
 /* To be called after each change of a verdict, with all nodes in a fixed order.
  * `check` gives the words for why there is no primary. */
 void election_run(struct election *election, struct candidate *candidates, size_t n,

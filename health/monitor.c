@@ -212,6 +212,44 @@ bool monitor_release(struct monitor *monitor, const char *cluster_name,
     return cluster != NULL && cluster_release(cluster, cause);
 }
 
+/* NULL: there is none, or there are several; `why` says it. */
+static struct cluster *find_to_reset(struct monitor *monitor, const char *name,
+                                     char why[MONITOR_WHY_MAX])
+{
+    struct cluster *found = NULL;
+    unsigned n = 0;
+
+    for (size_t i = 0; i < monitor->n_clusters; i++) {
+        const struct cluster_config *config = monitor->clusters[i]->config;
+
+        if (config->is_implicit || (*name != '\0' && strcmp(config->name, name) != 0))
+            continue;
+        found = monitor->clusters[i];
+        n++;
+    }
+    if (n == 1)
+        return found;
+    if (n > 1)
+        snprintf(why, MONITOR_WHY_MAX,
+                 "there are several clusters: say which one, RESET CLUSTER cluster");
+    else if (*name != '\0')
+        snprintf(why, MONITOR_WHY_MAX, "there is no cluster \"%.60s\": see SHOW CLUSTERS",
+                 name);
+    else
+        snprintf(why, MONITOR_WHY_MAX, "there is no [cluster]");
+    return NULL;
+}
+
+bool monitor_reset(struct monitor *monitor, const char *name, const char *user,
+                   char why[MONITOR_WHY_MAX])
+{
+    struct cluster *cluster = find_to_reset(monitor, name, why);
+
+    if (cluster != NULL)
+        cluster_reset(cluster, user);
+    return cluster != NULL;
+}
+
 static struct switchover *record_of(struct monitor *monitor, const char *cluster_name,
                                     uint64_t hold)
 {
@@ -265,6 +303,7 @@ static void report_cluster(const struct cluster *cluster, struct cluster_report 
         .timeline = election->fence,
         .system_id = election->system_id,
         .has_rivals = election->has_rivals,
+        .alarm = cluster->alarm,
         .primary_since_ms = cluster->primary_since_ms,
         .present = hold_present(&cluster->hold),
     };

@@ -92,6 +92,13 @@ void monitor_lent(struct monitor *monitor, const char *cluster, uint64_t hold,
 void monitor_count_held(struct monitor *monitor, const char *cluster, uint64_t hold,
                         const struct switchover *counts);
 
+/* Forgets which timelines and which system identifier the cluster has shown, so that a
+ * node on an older timeline may be its primary: what nodes claim now counts. `cluster`:
+ * "" = the only one; `user` asks for it, and is logged. False when there is no such
+ * cluster, or several: `why` says it. */
+bool monitor_reset(struct monitor *monitor, const char *cluster, const char *user,
+                   char why[MONITOR_WHY_MAX]) MUST_CHECK;
+
 /* One cluster as a whole, for views. */
 struct cluster_report {
     const char *name;    /* valid until the next monitor_configure() */
@@ -99,8 +106,9 @@ struct cluster_report {
     const char *why_no_primary;
     uint32_t timeline; /* highest that a primary has shown; 0 = not known */
     const char *system_id;
-    bool has_rivals;                  /* two nodes claim to be the primary */
-    bool is_paused;                   /* Patroni's automatic failover is off */
+    bool has_rivals;   /* two nodes claim to be the primary */
+    const char *alarm; /* what somebody should look at, as a sentence; "" = nothing */
+    bool is_paused;    /* Patroni's automatic failover is off */
     uint64_t primary_since_ms;        /* loop time; 0 = there is none */
     const struct switchover *present; /* the hold that is on; NULL = none */
 };

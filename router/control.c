@@ -676,6 +676,14 @@ static bool reload_by_command(void *arg, struct text *errors)
     return ok;
 }
 
+static bool reset_cluster(void *arg, const char *cluster, const char *user,
+                          char why[MONITOR_WHY_MAX])
+{
+    struct control *control = arg;
+
+    return monitor_reset(control->monitor, cluster, user, why);
+}
+
 static void shut_down(void *arg, enum command_name how)
 {
     struct control *control = arg;
@@ -771,6 +779,7 @@ static bool build(struct control *control, struct config *config)
         .count_names = count_names,
         .count_waiting = count_waiting,
         .switch_over = switch_over,
+        .reset_cluster = reset_cluster,
         .reload = reload_by_command,
         .shut_down = shut_down,
     };

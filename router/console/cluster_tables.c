@@ -42,6 +42,7 @@ static void take_cluster(void *arg, const struct cluster_report *report)
     copy(row->primary, sizeof row->primary, report->primary);
     copy(row->why_no_primary, sizeof row->why_no_primary, report->why_no_primary);
     copy(row->system_id, sizeof row->system_id, report->system_id);
+    copy(row->alarm, sizeof row->alarm, report->alarm);
     if (report->present != NULL)
         row->present = *report->present;
     row->n_waiting = copying->count_waiting(copying->arg, report->name);
@@ -169,6 +170,7 @@ static void write_cluster(struct row *row, const struct cluster_tables *tables, 
     row_number(row, cluster->report.has_rivals);
     row_or_null(row, cluster->why_no_primary);
     row_moment(row, tables->now_ms, cluster->report.primary_since_ms);
+    row_or_null(row, cluster->alarm);
 }
 
 static void write_node(struct row *row, const struct cluster_tables *tables, size_t n)

@@ -16,6 +16,7 @@ struct cluster_row {
     char primary[NODE_NAME_MAX];
     char why_no_primary[160];
     char system_id[SYSTEM_ID_MAX];
+    char alarm[256];
     struct cluster_report report; /* its pointers are dead but for `present` */
     struct switchover present;
     unsigned n_waiting;

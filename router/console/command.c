@@ -115,6 +115,16 @@ static void understand_switchover(struct command *command)
         command->name = COMMAND_SWITCHOVER;
 }
 
+static void understand_reset(struct command *command)
+{
+    const char *why;
+
+    if (order_read_reset(command->text, command->n_text, &command->order, &why))
+        command->name = COMMAND_RESET_CLUSTER;
+    else if (why != NULL)
+        command->why = why;
+}
+
 static void understand(struct command *command)
 {
     char plain[PLAIN_MAX];
@@ -127,6 +137,7 @@ static void understand(struct command *command)
         }
     understand_parameter(plain, command);
     understand_switchover(command);
+    understand_reset(command);
 }
 
 bool command_next(const char **at, struct command *command)

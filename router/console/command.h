@@ -48,7 +48,7 @@ struct command {
     const struct console_parameter *parameter; /* of SHOW and SET of one */
     const char *text;                          /* the statement, `n_text` bytes */
     size_t n_text;
-    struct switchover_order order; /* of SWITCHOVER */
+    struct switchover_order order; /* of SWITCHOVER and RESET CLUSTER */
     const char *why;               /* COMMAND_UNKNOWN: what is wrong; NULL = all */
 };
 

@@ -108,6 +108,7 @@ static bool say_help(struct console *console)
         "\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS|LISTS|PEERS\n"
         "\tSHOW CLUSTERS|NODES|SWITCHOVERS\n"
         "\tSWITCHOVER [cluster] [TO node] [TIMEOUT seconds]\n"
+        "\tRESET CLUSTER [cluster]\n"
         "\tRELOAD\n"
         "\tSHUTDOWN\n"
         "\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\0";

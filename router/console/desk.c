@@ -198,6 +198,18 @@ static void reload(struct desk *desk, struct question *question)
         refuse(question, "F0000", why);
 }
 
+static void reset_cluster(struct desk *desk, struct question *question)
+{
+    char why[MONITOR_WHY_MAX];
+
+    question->is_last = true;
+    if (desk->source->reset_cluster(desk->arg, question->order.cluster, question->user,
+                                    why))
+        send_home(question);
+    else
+        refuse(question, "42704", why);
+}
+
 static void shut_down(struct desk *desk, struct question *question)
 {
     enum command_name how = question->command;
@@ -257,6 +269,8 @@ void desk_ask(struct desk *desk, struct question *question)
         begin_table(desk, question);
     } else if (question->command == COMMAND_RELOAD) {
         reload(desk, question);
+    } else if (question->command == COMMAND_RESET_CLUSTER) {
+        reset_cluster(desk, question);
     } else {
         shut_down(desk, question);
     }

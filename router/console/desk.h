@@ -24,6 +24,9 @@ struct desk_source {
     void (*switch_over)(void *arg, const struct switchover_order *order, const char *user,
                         void (*on_end)(void *arg, const struct switching_answer *answer),
                         void *on_end_arg);
+    /* Forgets what fences primaries off, as monitor_reset(). False: `why` says it. */
+    bool (*reset_cluster)(void *arg, const char *cluster, const char *user,
+                          char why[MONITOR_WHY_MAX]);
     /* False: the old configuration goes on, and `errors` says why. */
     bool (*reload)(void *arg, struct text *errors);
     /* COMMAND_SHUTDOWN and those like it. */

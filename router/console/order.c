@@ -109,3 +109,28 @@ bool order_read(const char *text, size_t n, struct switchover_order *order,
     *why = NULL;
     return true;
 }
+
+static bool has_word(struct words *words, const char *keyword)
+{
+    struct word word;
+
+    return next_word(words, &word) && is_keyword(&word, keyword);
+}
+
+bool order_read_reset(const char *text, size_t n, struct switchover_order *order,
+                      const char **why)
+{
+    struct words words = {text, text + n};
+    struct word word;
+    bool is_good;
+
+    *why = NULL;
+    if (!has_word(&words, "reset") || !has_word(&words, "cluster"))
+        return false;
+    is_good = next_word(&words, &word) ? !word.is_bad : true;
+    memcpy(order->cluster, word.text, sizeof order->cluster);
+    if (is_good && !next_word(&words, &word))
+        return true;
+    *why = "expected RESET CLUSTER [cluster]";
+    return false;
+}

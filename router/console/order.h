@@ -1,6 +1,7 @@
-/* router/console/order.h - what stands behind SWITCHOVER, understood. Pure.
+/* router/console/order.h - SWITCHOVER and RESET CLUSTER, understood. Pure.
  *
  *   SWITCHOVER [cluster] [TO node] [TIMEOUT duration]
+ *   RESET CLUSTER [cluster]
  *
  * A name in double or single quotes may be TO or TIMEOUT. Names are taken as they are
  * written: capitals count.
@@ -21,9 +22,13 @@ struct switchover_order {
     int64_t drain_ms;            /* for transactions to end; -1 = as it is configured */
 };
 
-/* Reads `n` bytes of `text`. False: `*why` says what is wrong, a constant;
- * else it is NULL. */
+/* Reads `n` bytes of `text`, behind SWITCHOVER. False: `*why` says what is wrong, a
+ * constant; else it is NULL. */
 bool order_read(const char *text, size_t n, struct switchover_order *order,
                 const char **why) MUST_CHECK;
+/* The same of a whole RESET CLUSTER, which sets order->cluster. False and NULL in `*why`:
+ * it is something else. */
+bool order_read_reset(const char *text, size_t n, struct switchover_order *order,
+                      const char **why) MUST_CHECK;
 
 #endif

@@ -82,6 +82,8 @@ static const char *badge_of(const struct overview_cluster *cluster)
 {
     if (cluster->report.has_rivals)
         return "<span class=\"badge bad\">two primaries</span>";
+    if (*cluster->report.alarm != '\0')
+        return "<span class=\"badge bad\">alarm</span>";
     if (cluster->report.present != NULL)
         return "<span class=\"badge warn\">clients are held</span>";
     if (*cluster->report.primary == '\0')
@@ -94,6 +96,11 @@ static void add_story(const struct overview *overview,
 {
     const struct cluster_report *report = &cluster->report;
 
+    if (*report->alarm != '\0') {
+        text_add(out, "<p class=bad role=alert>");
+        html_escape(out, report->alarm);
+        text_add(out, ".</p>");
+    }
     text_add(out, "<p>");
     if (*report->primary != '\0') {
         text_add(out, "The primary is <b>");

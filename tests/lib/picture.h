@@ -114,6 +114,7 @@ static inline void picture_cluster(struct picture *picture)
     picture->report = (struct overview_cluster){
         .report = {.name = "main",
                    .primary = "n1",
+                   .alarm = "",
                    .why_no_primary = "",
                    .timeline = 3,
                    .primary_since_ms = 40500},

@@ -13,6 +13,7 @@ from harness.fake_etcd import FakeEtcd
 from harness.fake_patroni import FakePatroni
 from harness.pools import join
 from harness.ports import free_port
+from test_console import console, show
 
 BASE = "/service/main/"
 ASKED, OVER = "switchover asked for", "switchover no longer asked for"
@@ -76,43 +77,90 @@ def test_a_switchover_is_seen(cluster, router):
     assert not r.log.find("etcd lost")
 
 
-def test_as_many_holds_as_demotions(cluster, router):
-    r = router(cluster=cluster.etcd_settings())
+class Demotions:
+    """Has a cluster change its primary in all ways, and notes each change: [from, to]."""
+
+    def __init__(self, cluster):
+        self.cluster, self.changes = cluster, []
+        self._first = self._timeline()
+
+    def _timeline(self):
+        return int(self.cluster.leader().sql("select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"), 16)
+
+    def n_promotions(self):
+        """As PostgreSQL has counted them."""
+        return self._timeline() - self._first
+
+    def _order(self, path, body, status):
+        assert self.cluster.order("POST", path, body)[0] == status
+
+    def _see(self, old):
+        new = self.cluster.wait_for_leader(other_than=old)
+        self.cluster.wait_for_roles()
+        self.changes.append([old.name, new.name])
+
+    def switchover(self, to=None):
+        old = self.cluster.leader()
+        self.cluster.switchover(to=to)
+        self._see(old)
+
+    @staticmethod
+    def _in(seconds):
+        return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + seconds))
+
+    def scheduled(self):
+        old, to = self.cluster.leader(), self.cluster.replicas()[0]
+        self._order("/switchover", {"leader": old.name, "candidate": to.name, "scheduled_at": self._in(4)}, 202)
+        self._see(old)
+
+    def cancelled(self):
+        self._order("/switchover", {"leader": self.cluster.leader().name, "scheduled_at": self._in(5)}, 202)
+        assert self.cluster.order("DELETE", "/switchover")[0] == 200
+
+    def rejected(self):
+        """By the leader: there is nobody of that name."""
+        self.cluster.put_etcd("failover", {"leader": self.cluster.leader().name, "member": "nobody"})
+        assert process.wait_until(lambda: self.cluster.etcd_values().get("failover") == "{}", 30)
+
+    def by_hand(self):
+        old, to = self.cluster.leader(), self.cluster.replicas()[0]
+        self._order("/failover", {"candidate": to.name}, 200)
+        self._see(old)
+
+    def in_pause(self):
+        self.cluster.pause()
+        try:
+            self.switchover(to=self.cluster.replicas()[0])
+        finally:
+            self.cluster.pause(False)
+
+
+def test_as_many_holds_as_demotions(cluster, pool):
+    """Ten switchovers, and of all else that may stand in the failover key one each."""
+    r = pool(main={"admin_users": "postgres"}, check=cluster.etcd_settings())
     watched(r)
-    n_demotions = 0
-    for _ in range(3):
-        cluster.switchover()
-        cluster.wait_for_roles()
-        n_demotions += 1
-    # Scheduled, and cancelled.
-    leader, replica = cluster.leader(), cluster.replicas()[0]
-    at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + 5))
-    assert cluster.order("POST", "/switchover", {"leader": leader.name, "scheduled_at": at})[0] == 202
-    assert cluster.order("DELETE", "/switchover")[0] == 200
-    # Rejected by the leader: nobody of that name.
-    cluster.put_etcd("failover", {"leader": leader.name, "member": "nobody"})
-    assert process.wait_until(lambda: cluster.etcd_values().get("failover") == "{}", 20)
-    # Scheduled, and done.
-    at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + 4))
-    assert cluster.order("POST", "/switchover", {
-        "leader": leader.name, "candidate": replica.name, "scheduled_at": at})[0] == 202
-    assert cluster.wait_for_leader(other_than=leader) is replica
-    n_demotions += 1
-    # By hand, and in pause.
     cluster.wait_for_roles()
-    assert cluster.order("POST", "/failover", {"candidate": leader.name})[0] == 200
-    assert cluster.wait_for_leader(other_than=replica) is leader
-    n_demotions += 1
-    cluster.wait_for_roles()
-    cluster.pause()
-    cluster.switchover(to=replica)
-    n_demotions += 1
-    cluster.pause(False)
-    cluster.wait_for_roles()
-    assert process.wait_until(lambda: len(r.log.find("hold ended")) == n_demotions, 20)
-    assert len(r.log.find("hold began", cause="request")) == n_demotions
-    assert len(r.log.find("hold began")) == n_demotions
-    assert all(event["outcome"] == "changed" for event in r.log.find("hold ended"))
+    demotions = Demotions(cluster)
+    for i in range(10):
+        demotions.switchover()
+        if i == 3:
+            demotions.rejected()
+        elif i == 6:
+            demotions.cancelled()
+    demotions.scheduled()
+    demotions.by_hand()
+    demotions.in_pause()
+    expected = demotions.changes
+    assert len(expected) == demotions.n_promotions() == 13
+    assert process.wait_until(lambda: len(r.log.find("hold ended")) >= len(expected), 20)
+    assert [[event["leaves"], event["cause"]] for event in r.log.find("hold began")] == [
+        [old, "request"] for old, _ in expected]
+    assert [[event["left"], event["is"], event["outcome"]] for event in r.log.find("hold ended")] == [
+        [*change, "changed"] for change in expected]
+    with console(r) as c:
+        rows = show(c, "SWITCHOVERS")
+    assert [[row["number"], row["cause"], row["outcome"], row["from"], row["to"]] for row in rows] == [
+        [n, "request", "changed", *change] for n, change in enumerate(expected, 1)]
 
 
 def test_nodes_are_found(cluster, start_router):
@@ -626,9 +674,15 @@ class Gate:
 # What it is for
 
 
-def test_writers_of_a_pool_notice_a_switchover_by_a_wait_alone(cluster, pool):
-    r = pool(main={"pool_mode": "transaction"}, check=cluster.etcd_settings())
-    watched(r)
+@pytest.mark.parametrize("rest", ["open", "closed"])
+def test_writers_of_a_pool_notice_a_switchover_by_a_wait_alone(cluster, pool, rest):
+    """Where Patroni's REST API does not answer, its keys prove the new primary: and a login that shows
+    in_hot_standby = off."""
+    closed = ", ".join(f"{node.name}={node.address}:{node.port}:1" for node in cluster.nodes)
+    r = pool(main={"pool_mode": "transaction"},
+             check={**cluster.etcd_settings(), **({"nodes": closed} if rest == "closed" else {})})
+    old = cluster.leader()
+    r.log.wait("primary changed", **{"is": old.name})
     with join(r) as connection:
         connection.execute("drop table if exists noticed")
         connection.execute("create table noticed (writer int, number int)")
@@ -649,10 +703,15 @@ def test_writers_of_a_pool_notice_a_switchover_by_a_wait_alone(cluster, pool):
     threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
     for thread in threads:
         thread.start()
-    time.sleep(1)
-    cluster.switchover()
+    assert process.wait_until(lambda: len(acknowledged) > 200, 30)
+    new = cluster.switchover()
     cluster.wait_for_roles()
-    time.sleep(1)
+    ended = r.log.wait("hold ended", seconds=30)
+    assert (ended["left"], ended["is"], ended["outcome"]) == (old.name, new.name, "changed")
+    (proof,) = r.log.find("primary changed", **{"is": new.name})
+    assert proof["evidence"].startswith("etcd: ") == (rest == "closed")
+    n = len(acknowledged)
+    assert process.wait_until(lambda: errors or len(acknowledged) > n + 200, 30)
     is_over.set()
     for thread in threads:
         thread.join(30)

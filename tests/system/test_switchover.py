@@ -424,7 +424,7 @@ def test_the_hook_before_a_switchover(cluster, managed, notes):
 
 COLUMNS = {
     "CLUSTERS": "name primary timeline system_id hold hold_cause hold_sign hold_since waiting paused rivals "
-                "why_no_primary primary_since",
+                "why_no_primary primary_since alarm",
     "NODES": "cluster name host port check_port address role up state said_by timeline lag lagging sessions "
              "draining leaving checks_failed downs down_ms last_check_ago_ms last_check_ms",
     "SWITCHOVERS": "cluster number cause outcome from to sign began drained_ms gone_ms proven_ms lent_ms "
@@ -510,24 +510,83 @@ def test_the_rows_of_nodes_move(cluster, managed):
         other.thaw()
 
 
-def test_rivals(start_router, tmp_path):
-    """Two of them on one timeline."""
+@pytest.fixture
+def two_fakes(start_router, tmp_path):
+    """A pool before two nodes that say what a test wants."""
     with FakePatroni() as a, FakePatroni("127.0.0.2") as b, FakePostgres() as here, \
             FakePostgres(address="127.0.0.2") as there:
         a.primary(patroni={"version": "4.0.0", "scope": "main", "name": "a"})
         b.replica()
         auth_file = tmp_path / "users.txt"
-        auth_file.write_text('"postgres" ""\n')
+        auth_file.write_text('"postgres" ""\n"app" ""\n')
         r = start_router(sections={
-            "pgrouter": {"admin_users": "postgres", "auth_type": "trust", "auth_file": auth_file},
+            "pgrouter": {"admin_users": "postgres", "stats_users": "app", "auth_type": "trust",
+                         "auth_file": auth_file},
             "cluster main": {"nodes": f"a=127.0.0.1:{here.port}:{a.port}, b=127.0.0.2:{there.port}:{b.port}",
                              **QUICK},
             "databases": {"app": "cluster=main"},
             "listener pool": {"mode": "pool", "bind": f"127.0.0.1:{free_port()}"},
             "stats": {"bind": f"127.0.0.1:{free_port()}"}}, passwords={})
-        assert cluster_row(r)["rivals"] == 0
-        b.primary(patroni={"version": "4.0.0", "scope": "main", "name": "b"})
-        assert process.wait_until(lambda: cluster_row(r)["rivals"] == 1, 20)
-        assert "two" in cluster_row(r)["why_no_primary"] or cluster_row(r)["why_no_primary"]
-        b.replica()
-        assert process.wait_until(lambda: cluster_row(r)["rivals"] == 0, 20)
+        assert process.wait_until(lambda: cluster_row(r)["primary"] == "a", 20)
+        yield r, a, b
+
+
+def page(router):
+    status, _, body = router.get("/")
+    assert status == 200
+    return body
+
+
+def test_two_primaries_are_an_alarm_until_one_is_gone(two_fakes):
+    """Two of them on one timeline: everywhere it is said, and nobody gets writers."""
+    r, _, b = two_fakes
+    assert (cluster_row(r)["rivals"], cluster_row(r)["alarm"]) == (0, None)
+    assert "role=alert" not in page(r)
+    b.primary(patroni={"version": "4.0.0", "scope": "main", "name": "b"})
+    assert process.wait_until(lambda: cluster_row(r)["rivals"] == 1, 20)
+    said = "a and b both claim to be the primary on timeline 1"
+    row = cluster_row(r)
+    alarm = said + ": nobody gets writers"
+    assert (row["alarm"], row["why_no_primary"], row["primary"]) == (alarm, said, None)
+    assert f"<p class=bad role=alert>{alarm}.</p>" in page(r)
+    r.log.wait("two primaries, writes stop", evidence=said)
+    b.replica()
+    assert process.wait_until(lambda: cluster_row(r)["rivals"] == 0, 20)
+    assert cluster_row(r)["alarm"] is None and "role=alert" not in page(r)
+    r.log.wait("one primary again")
+
+
+def test_a_writable_node_that_is_not_named_is_an_alarm(two_fakes):
+    r, _, b = two_fakes
+    b.primary()
+    b.answers["/primary"].status = 503
+    said = "b is writable on timeline 1 and is not the primary"
+    assert process.wait_until(lambda: cluster_row(r)["alarm"] == said, 20)
+    assert cluster_row(r)["primary"] == "a" and node_row(r, "b")["up"] == 0
+    assert said in page(r)
+    b.replica()
+    assert process.wait_until(lambda: cluster_row(r)["alarm"] is None, 20)
+
+
+def test_reset_cluster_begins_anew(two_fakes):
+    """After a restore everybody is on an older timeline than was seen."""
+    r, a, b = two_fakes
+    a.primary(timeline=5)
+    assert process.wait_until(lambda: cluster_row(r)["timeline"] == 5, 20)
+    a.replica(timeline=5)
+    b.primary(timeline=4)
+    said = "b is writable on timeline 4 and is not the primary"
+    assert process.wait_until(lambda: cluster_row(r)["alarm"] == said, 20)
+    assert cluster_row(r)["primary"] is None
+    assert refusal(r, "RESET CLUSTER other") == (
+        "42704", 'there is no cluster "other": see SHOW CLUSTERS')
+    assert refusal(r, "RESET CLUSTER main other")[1] == "expected RESET CLUSTER [cluster]"
+    with console(r, user="app") as c, pytest.raises(psycopg.Error, match="admin access needed"):
+        c.execute("RESET CLUSTER main")
+    assert not r.log.find("timelines forgotten")
+    with console(r) as c:
+        assert c.execute("RESET CLUSTER main").statusmessage == "RESET"
+    r.log.wait("timelines forgotten", cluster="main", highest_timeline=5, by="postgres")
+    assert process.wait_until(lambda: cluster_row(r)["primary"] == "b", 20)
+    row = cluster_row(r)
+    assert (row["timeline"], row["alarm"]) == (4, None)

@@ -603,3 +603,56 @@ Test(election, rivals_are_found_in_any_order_of_answers)
         cr_assert(election.has_rivals);
     }
 }
+
+/* ---- Patroni's keys ---- */
+
+/* As cluster.c marks it, before it lets elect. */
+static void overrule(size_t node, bool is_overruled)
+{
+    candidates[node].is_overruled = is_overruled;
+    election_run(&election, candidates, n_nodes, settings.check);
+}
+
+Test(election, whom_the_keys_overrule_is_no_primary_whatever_it_says)
+{
+    hear(0, 1, sample_of_primary(5));
+    overrule(0, true);
+    cr_expect_eq(election.primary, -1);
+    cr_expect_str_eq(election.why_no_primary, "a claims to be the primary, but Patroni's "
+                                              "keys name another node");
+    hear(0, 2, sample_of_primary(5));
+    cr_expect_eq(election.primary, -1);
+    cr_expect_not(candidates[0].is_rival || candidates[0].is_fenced);
+    overrule(0, false);
+    cr_expect_eq(election.primary, 0);
+}
+
+Test(election, whom_the_keys_overrule_does_not_stay_in_silence)
+{
+    hear(0, 1, sample_of_primary(5));
+    hear(0, 2, silence());
+    cr_expect_eq(election.primary, 0);
+    overrule(0, true);
+    cr_expect_eq(election.primary, -1);
+}
+
+Test(election, a_claim_that_is_overruled_makes_rivals)
+{
+    hear(0, 1, sample_of_primary(5));
+    overrule(1, true);
+    hear(1, 1, sample_of_primary(5));
+    cr_expect_eq(election.primary, 0, "for this round");
+    hear(0, 2, sample_of_primary(5));
+    hear(1, 2, sample_of_primary(5));
+    cr_expect_eq(election.primary, -1);
+    cr_expect(election.has_rivals);
+}
+
+Test(election, of_rivals_none_stays_that_is_overruled)
+{
+    hear(0, 1, sample_of_primary(5));
+    overrule(0, true);
+    hear(1, 1, sample_of_primary(5));
+    cr_expect_eq(election.primary, -1);
+    cr_expect_not(election.has_rivals);
+}

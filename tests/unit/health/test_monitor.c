@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "health/cluster.h"
 #include "tests/lib/fake_http.h"
 #include "tests/lib/fake_postgres.h"
 #include "tests/lib/loop_until.h"
@@ -421,6 +422,43 @@ Test(monitor, a_writable_node_that_is_not_named_is_no_target)
     cr_expect_eq(cluster()->primary, 0);
 }
 
+static void take_alarm(void *arg, const struct cluster_report *report)
+{
+    snprintf(arg, ALARM_MAX, "%s", report->alarm);
+}
+
+static bool alarm_is(const char *expected)
+{
+    char alarm[ALARM_MAX] = "";
+
+    monitor_report_clusters(monitor, take_alarm, alarm);
+    return strcmp(alarm, expected) == 0;
+}
+
+Test(monitor, a_writable_node_that_is_not_named_is_an_alarm_until_it_is_gone)
+{
+    say_primary(0, 5);
+    say(1, 503, "{\"state\": \"running\", \"role\": \"master\", \"timeline\": 5}");
+    configure(2, quick, "");
+    AWAIT(alarm_is("n2 is writable on timeline 5 and is not the primary"));
+    cr_expect_eq(cluster()->primary, 0);
+    say_replica(1, 5, 0);
+    AWAIT(alarm_is(""));
+}
+
+Test(monitor, two_primaries_are_an_alarm_until_one_is_gone)
+{
+    say_primary(0, 5);
+    say_primary(1, 5);
+    configure(2, quick, "");
+    AWAIT(alarm_is(
+        "n1 and n2 both claim to be the primary on timeline 5: nobody gets writers"));
+    cr_expect_eq(cluster()->primary, -1);
+    say_replica(0, 5, 0);
+    AWAIT(alarm_is(""));
+    cr_expect_eq(cluster()->primary, 1);
+}
+
 Test(monitor, two_primaries_stop_writes)
 {
     configure(2, quick, "");
@@ -645,6 +683,33 @@ Test(monitor, a_reload_keeps_the_fence)
     cr_expect_eq(cluster()->primary, -1);
     say_replica(1, 5, 1000); /* who has raised the fence has left it */
     AWAIT(cluster()->primary == 0);
+}
+
+static bool resets(const char *cluster, const char *expected)
+{
+    char why[MONITOR_WHY_MAX] = "";
+    bool ok = monitor_reset(monitor, cluster, "alice", why);
+
+    cr_expect_str_eq(why, expected);
+    return ok;
+}
+
+Test(monitor, a_reset_lets_an_older_timeline_lead)
+{
+    say_primary(0, 7);
+    say_replica(1, 7, 0);
+    configure(2, quick, "");
+    AWAIT(cluster()->primary == 0);
+    say_primary(1, 4);
+    fall_silent(0);
+    AWAIT(alarm_is("n2 is writable on timeline 4 and is not the primary"));
+    AWAIT(cluster()->primary == -1);
+    cr_expect_not(resets("other", "there is no cluster \"other\": see SHOW CLUSTERS"));
+    cr_expect(resets("", ""));
+    AWAIT(cluster()->primary == 1);
+    AWAIT(alarm_is(""));
+    cr_expect(resets("main", ""));
+    cr_expect_eq(cluster()->primary, 1, "what is claimed now counts");
 }
 
 Test(monitor, several_clusters_are_kept_apart)

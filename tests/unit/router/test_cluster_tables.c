@@ -110,8 +110,8 @@ static const char *cell(enum view_name name, size_t n, const char *column)
 Test(cluster_tables, of_a_cluster_without_anything)
 {
     static const char *const unknown[] = {
-        "primary",   "timeline",   "system_id",      "hold",         "hold_cause",
-        "hold_sign", "hold_since", "why_no_primary", "primary_since"};
+        "primary",   "timeline",   "system_id",      "hold",          "hold_cause",
+        "hold_sign", "hold_since", "why_no_primary", "primary_since", "alarm"};
 
     cr_assert(take(VIEW_CLUSTERS));
     cr_expect_eq(cluster_tables_count(&tables, VIEW_CLUSTERS), 1);
@@ -132,12 +132,13 @@ Test(cluster_tables, of_a_cluster_each_column_moves)
                                     .timeline = 7,
                                     .system_id = "123",
                                     .has_rivals = true,
+                                    .alarm = "look at this",
                                     .is_paused = true,
                                     .primary_since_ms = 50000,
                                     .present = &switchovers[0]};
     cr_assert(take(VIEW_CLUSTERS));
     memset(&switchovers, 0, sizeof switchovers);
-    shown.primary = shown.name = shown.system_id = "dead";
+    shown.primary = shown.name = shown.system_id = shown.alarm = "dead";
     EXPECT(VIEW_CLUSTERS, 0, "primary", "n1");
     EXPECT(VIEW_CLUSTERS, 0, "timeline", "7");
     EXPECT(VIEW_CLUSTERS, 0, "system_id", "123");
@@ -149,6 +150,7 @@ Test(cluster_tables, of_a_cluster_each_column_moves)
     EXPECT(VIEW_CLUSTERS, 0, "paused", "1");
     EXPECT(VIEW_CLUSTERS, 0, "rivals", "1");
     EXPECT(VIEW_CLUSTERS, 0, "why_no_primary", "two of them");
+    EXPECT(VIEW_CLUSTERS, 0, "alarm", "look at this");
     cr_expect_not_null(strstr(cell(VIEW_CLUSTERS, 0, "primary_since"), " UTC"));
 }
 

@@ -93,6 +93,12 @@ Test(command, what_resembles_a_command_is_none)
         "switchovers",
         "switchover to",
         "switchover main other",
+        "reset",
+        "reset all",
+        "reset clusters",
+        "resetcluster",
+        "reset cluster main other",
+        "reset cluster \"main",
     };
 
     for (size_t i = 0; i < COUNT_OF(texts); i++)
@@ -159,4 +165,26 @@ Test(command, a_switchover_has_operands)
     cr_expect_eq(command.name, COMMAND_SWITCHOVER);
     cr_expect_eq(command.order.drain_ms, -1);
     cr_expect_str_empty(command.order.cluster);
+}
+
+Test(command, a_reset_names_its_cluster)
+{
+    const char *at = " Reset\tCLUSTER Main;reset cluster \"a b\" ; RESET CLUSTER";
+    struct command command;
+
+    cr_assert(command_next(&at, &command));
+    cr_expect_eq(command.name, COMMAND_RESET_CLUSTER);
+    cr_expect_str_eq(command.order.cluster, "Main");
+    cr_assert(command_next(&at, &command));
+    cr_expect_eq(command.name, COMMAND_RESET_CLUSTER);
+    cr_expect_str_eq(command.order.cluster, "a b");
+    cr_assert(command_next(&at, &command));
+    cr_expect_eq(command.name, COMMAND_RESET_CLUSTER);
+    cr_expect_str_empty(command.order.cluster);
+    at = "reset cluster a b";
+    cr_assert(command_next(&at, &command));
+    cr_expect_str_eq(command.why, "expected RESET CLUSTER [cluster]");
+    at = "reset all";
+    cr_assert(command_next(&at, &command));
+    cr_expect_null(command.why);
 }

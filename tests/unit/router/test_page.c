@@ -111,6 +111,11 @@ Test(page, shows_a_cluster)
     print();
     expect("<span class=\"badge bad\">no primary</span>");
     expect("<p>two nodes claim to be it.</p>");
+    expect_not("role=alert");
+    picture.report.report.alarm = "n3 is writable";
+    print();
+    expect("<span class=\"badge bad\">alarm</span>");
+    expect("<p class=bad role=alert>n3 is writable.</p>");
     picture.report.report.has_rivals = true;
     picture.report.report.is_paused = true;
     print();
@@ -288,7 +293,7 @@ Test(page, takes_no_markup_from_names_and_answers)
     picture.cluster_config.name = picture_text(evil);
     picture.report.report.name = evil;
     picture.report.report.primary = "";
-    picture.report.report.why_no_primary = evil;
+    picture.report.report.why_no_primary = picture.report.report.alarm = evil;
     picture.pool.database = picture.pool.user = evil;
     strcpy(picture.pool.why, evil);
     strcpy(picture.reports[0].node.name, evil);

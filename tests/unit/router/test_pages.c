@@ -82,7 +82,7 @@ void monitor_report_clusters(const struct monitor *monitor,
                              void *arg)
 {
     struct cluster_report report = {
-        .name = "main", .primary = "", .why_no_primary = "no leader"};
+        .name = "main", .primary = "", .why_no_primary = "no leader", .alarm = ""};
 
     (void)monitor;
     each(arg, &report);
