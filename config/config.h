@@ -76,6 +76,13 @@ enum sslnegotiation {
     SSLNEGOTIATION_DIRECT,
     SSLNEGOTIATION_DEFAULT /* own_sslnegotiation only, and not in what was loaded */
 };
+/* In what way Patroni's REST API is asked: by http, or by https and whom we trust. */
+enum restapi_tls {
+    RESTAPI_TLS_OFF,
+    RESTAPI_TLS_REQUIRE,
+    RESTAPI_TLS_VERIFY_CA,
+    RESTAPI_TLS_VERIFY_FULL
+};
 enum load_balance_hosts { LOAD_BALANCE_HOSTS_ROUND_ROBIN, LOAD_BALANCE_HOSTS_DISABLE };
 
 /* A number of a database, user or peer that is not its own: config_own(). */
@@ -152,6 +159,7 @@ struct network_list {
 #define C_sslmode enum sslmode
 #define C_sslnegotiation enum sslnegotiation
 #define C_own_sslnegotiation enum sslnegotiation
+#define C_restapi_tls enum restapi_tls
 #define C_load_balance_hosts enum load_balance_hosts
 
 #define AS_FIELD(type, name, ...) C_##type name;

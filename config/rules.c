@@ -174,12 +174,36 @@ static void check_etcd(struct loading *loading, const struct section *section,
                       cluster->name);
 }
 
+static void check_restapi(struct loading *loading, const struct section *section,
+                          const struct cluster_config *cluster)
+{
+    bool has_cert = *cluster->restapi_cert_file != '\0';
+
+    if (has_cert != (*cluster->restapi_key_file != '\0'))
+        loading_error(loading,
+                      loading_place(section, has_cert ? SETTING_CLUSTER_restapi_cert_file
+                                                      : SETTING_CLUSTER_restapi_key_file),
+                      "a certificate and its key belong together; expected "
+                      "restapi_cert_file and restapi_key_file in [cluster %s]",
+                      cluster->name);
+    if (cluster->restapi_tls == RESTAPI_TLS_OFF &&
+        (has_cert || *cluster->restapi_ca_file != '\0') &&
+        !loading_is_bad(section, SETTING_CLUSTER_restapi_tls))
+        loading_error(loading,
+                      loading_place(section, has_cert ? SETTING_CLUSTER_restapi_cert_file
+                                                      : SETTING_CLUSTER_restapi_ca_file),
+                      "certificates for Patroni's REST API, which is asked by http; "
+                      "expected restapi_tls = verify-full in [cluster %s]",
+                      cluster->name);
+}
+
 static void check_cluster(struct loading *loading, const struct section *section)
 {
     const struct cluster_config *cluster = loading_fields(loading, section);
 
     check_aliases(loading, section, cluster);
     check_etcd(loading, section, cluster);
+    check_restapi(loading, section, cluster);
     if (cluster->nodes.n > 0)
         check_drain(loading, section, cluster);
     if (loading_is_bad(section, SETTING_CLUSTER_check))

@@ -341,6 +341,16 @@ static bool forbid_shared_trust(CURL *easy)
 #endif
 }
 
+/* libcurl sets this in its context and its connection: ours would not count. */
+static bool set_verify(CURL *easy, enum tls_verify verify)
+{
+    long peer = verify != TLS_VERIFY_NONE ? 1L : 0L;
+    long host = verify == TLS_VERIFY_FULL ? 2L : 0L;
+
+    return curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, peer) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, host) == CURLE_OK;
+}
+
 static bool set_tls(struct http_request *request, struct tls_context *tls)
 {
     CURL *easy = request->easy;
@@ -349,6 +359,7 @@ static bool set_tls(struct http_request *request, struct tls_context *tls)
         return true;
     request->tls = tls_context_hold(tls);
     return forbid_shared_trust(easy) &&
+           set_verify(easy, tls_context_settings(tls)->verify) &&
            curl_easy_setopt(easy, CURLOPT_CAINFO, NULL) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, request) == CURLE_OK &&
@@ -487,21 +498,6 @@ struct http_request *http_send(struct http *http, const struct http_call *call)
         return NULL;
     }
     return request;
-}
-
-struct http_request *
-http_get(struct http *http, const char *host, const struct address *address,
-         const char *path, uint32_t timeout_ms,
-         void (*on_answer)(void *arg, const struct http_answer *answer), void *arg)
-{
-    const struct http_call call = {.host = host,
-                                   .address = address,
-                                   .path = path,
-                                   .timeout_ms = timeout_ms,
-                                   .on_answer = on_answer,
-                                   .arg = arg};
-
-    return http_send(http, &call);
 }
 
 void http_cancel(struct http_request *request)

@@ -50,9 +50,11 @@ struct http_call {
     const char *authorization; /* the header's value; NULL: none */
     const char *user;          /* by HTTP's Basic (RFC 7617); NULL or "": nobody */
     const char *password;
-    const char *header;      /* one more, "Name: value"; NULL: none */
-    struct tls_context *tls; /* NULL: http; else https, to whom the certificate names */
-    size_t max_bytes;        /* of the answer's body; 0: HTTP_ANSWER_MAX_BYTES */
+    const char *header; /* one more, "Name: value"; NULL: none */
+    /* NULL: http; else https, whose settings say whom to trust: with TLS_VERIFY_FULL the
+     * certificate must name the host. */
+    struct tls_context *tls;
+    size_t max_bytes; /* of the answer's body; 0: HTTP_ANSWER_MAX_BYTES */
     /* Until the answer has come. Of a stream only until the connection is there: the
      * kernel tells within some seconds when its peer has vanished, and `on_piece` what is
      * late. */
@@ -75,15 +77,6 @@ void http_free(struct http *http);
 /* http[s]://HOST:PORT/PATH, whose port is the address's. NULL when memory is out. */
 struct http_request *http_send(struct http *http,
                                const struct http_call *call) MUST_CHECK;
-/* GET http://HOST:PORT/PATH from `address`, whose port is the URL's. `host` is a name or
- * a number for the Host header only; `path` begins with "/". `on_answer` is called once,
- * after at most `timeout_ms`, and may start or cancel any request; `answer` and what it
- * points to are gone afterwards. NULL when memory is out. */
-struct http_request *
-http_get(struct http *http, const char *host, const struct address *address,
-         const char *path, uint32_t timeout_ms,
-         void (*on_answer)(void *arg, const struct http_answer *answer),
-         void *arg) MUST_CHECK;
 /* `on_answer` will not be called. Not to be called after it was. */
 void http_cancel(struct http_request *request);
 

@@ -790,7 +790,8 @@ static void on_keys(void *arg)
 
 static bool make_watch(struct cluster *cluster, const struct node_tools *tools)
 {
-    const struct etcd_tools etcd_tools = {tools->loop, tools->http, tools->resolver};
+    const struct etcd_tools etcd_tools = {tools->loop, tools->http, tools->resolver,
+                                          tools->registry};
     struct text prefix;
 
     if (cluster->config->etcd.n == 0)
@@ -802,6 +803,41 @@ static bool make_watch(struct cluster *cluster, const struct node_tools *tools)
             etcd_new(&etcd_tools, cluster->config, text_get(&prefix), on_keys, cluster);
     text_clear(&prefix);
     return cluster->etcd != NULL;
+}
+
+/* ---- TLS ---- */
+
+/* False with a log line: the files have become bad since they were checked. */
+static bool hold_restapi_tls(struct cluster *cluster)
+{
+    struct text why;
+
+    cluster->tools.restapi_tls = NULL;
+    if (!trust_needs_restapi(cluster->config))
+        return true;
+    text_init(&why, 1024);
+    cluster->tools.restapi_tls =
+        trust_hold_restapi(cluster->tools.registry, cluster->config, &why);
+    if (cluster->tools.restapi_tls == NULL)
+        LOG(ERROR, "Patroni not asked", TEXT("cluster", cluster->config->name),
+            TEXT("why", text_get(&why)));
+    text_clear(&why);
+    return cluster->tools.restapi_tls != NULL;
+}
+
+void cluster_renew_tls(struct cluster *cluster)
+{
+    struct tls_context *old = cluster->tools.restapi_tls;
+
+    if (cluster->etcd != NULL)
+        etcd_renew_tls(cluster->etcd, cluster->tools.registry);
+    if (!hold_restapi_tls(cluster)) {
+        cluster->tools.restapi_tls = old;
+        return;
+    }
+    for (size_t i = 0; i < cluster->n_nodes; i++)
+        node_set_restapi_tls(cluster->nodes[i], cluster->tools.restapi_tls);
+    tls_context_release(old);
 }
 
 /* ---- making ---- */
@@ -859,7 +895,7 @@ struct cluster *cluster_new(const struct node_tools *tools,
     cluster->nodes = memory_zeroed(nodes->n * sizeof *cluster->nodes + 1);
     cluster->candidates = memory_zeroed(nodes->n * sizeof *cluster->candidates + 1);
     if (cluster->nodes == NULL || cluster->candidates == NULL ||
-        !make_watch(cluster, tools))
+        !hold_restapi_tls(cluster) || !make_watch(cluster, tools))
         goto fail;
     for (; cluster->n_nodes < nodes->n; cluster->n_nodes++) {
         size_t i = cluster->n_nodes;
@@ -888,6 +924,7 @@ void cluster_free(struct cluster *cluster)
     etcd_free(cluster->etcd);
     store_view_clear(&cluster->view);
     membership_clear(cluster);
+    tls_context_release(cluster->tools.restapi_tls);
     memory_free(cluster);
 }
 

@@ -26,8 +26,8 @@
 struct cluster {
     const struct cluster_config *config;
     struct loop *loop;
-    struct node_tools tools;
-    struct node **nodes; /* in the order of the configuration, or of their names */
+    struct node_tools tools; /* its restapi_tls is held */
+    struct node **nodes;     /* in the order of the configuration, or of their names */
     size_t n_nodes;
     struct node_config **found;    /* one for each node, where the configuration has none:
                                       membership.h; else NULL */
@@ -80,6 +80,8 @@ void cluster_free(struct cluster *cluster); /* NULL is fine */
  * out. */
 bool cluster_inherit(struct cluster *cluster, const struct cluster *old,
                      uint32_t *next_id) MUST_CHECK;
+/* The registry has read files anew. */
+void cluster_renew_tls(struct cluster *cluster);
 void cluster_start(struct cluster *cluster); /* the first round begins */
 
 void cluster_take_evidence(struct cluster *cluster, enum evidence evidence);

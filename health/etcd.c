@@ -5,7 +5,6 @@
 
 #include "core/log.h"
 #include "core/memory.h"
-#include "core/tls.h"
 #include "health/etcd_message.h"
 #include "health/etcd_stream.h"
 
@@ -693,55 +692,15 @@ static void on_addresses(void *arg, const struct address *addresses, size_t n,
 
 /* ---- making ---- */
 
-static bool needs_tls(const struct cluster_config *config)
-{
-    for (size_t i = 0; i < config->etcd.n; i++)
-        if (config->etcd.items[i].scheme == STORE_SCHEME_HTTPS ||
-            (config->etcd.items[i].scheme == STORE_SCHEME_NONE &&
-             config->etcd_ca_file[0] != '\0'))
-            return true;
-    return false;
-}
-
-static struct tls_context *make_context(const struct cluster_config *config,
-                                        struct text *why)
-{
-    const struct tls_settings settings = {.role = TLS_CLIENT,
-                                          .verify = TLS_VERIFY_FULL,
-                                          .cert_file = config->etcd_cert_file,
-                                          .key_file = config->etcd_key_file,
-                                          .ca_file = config->etcd_ca_file};
-
-    return tls_context_new(&settings, why);
-}
-
-bool etcd_check(const struct cluster_config *config, struct text *errors)
-{
-    struct tls_context *context;
-    struct text why;
-    bool is_fine;
-
-    if (config->etcd.n == 0 || !needs_tls(config))
-        return true;
-    text_init(&why, 1024);
-    context = make_context(config, &why);
-    is_fine = context != NULL;
-    if (!is_fine)
-        text_addf(errors, "[cluster %s] etcd: %s\n", config->name, text_get(&why));
-    tls_context_release(context);
-    text_clear(&why);
-    return is_fine;
-}
-
-static void make_tls(struct etcd *etcd)
+static void make_tls(struct etcd *etcd, struct tls_registry *registry)
 {
     const struct cluster_config *config = etcd->config;
     struct text why;
 
-    if (!needs_tls(config))
+    if (!trust_needs_etcd(config))
         return;
     text_init(&why, 1024);
-    etcd->tls = make_context(config, &why);
+    etcd->tls = trust_hold_etcd(registry, config, &why);
     etcd->is_useless = etcd->tls == NULL;
     if (etcd->is_useless)
         LOG(ERROR, "etcd not watched", TEXT("cluster", config->name),
@@ -795,7 +754,7 @@ struct etcd *etcd_new(const struct etcd_tools *tools, const struct cluster_confi
         etcd_free(etcd);
         return NULL;
     }
-    make_tls(etcd);
+    make_tls(etcd, tools->registry);
     return etcd;
 }
 
@@ -812,6 +771,21 @@ void etcd_free(struct etcd *etcd)
     store_keys_clear(&etcd->keys);
     tls_context_release(etcd->tls);
     memory_free(etcd);
+}
+
+void etcd_renew_tls(struct etcd *etcd, struct tls_registry *registry)
+{
+    struct tls_context *tls = NULL;
+    struct text why;
+
+    text_init(&why, 1024);
+    if (etcd->tls != NULL)
+        tls = trust_hold_etcd(registry, etcd->config, &why);
+    if (tls != NULL) {
+        tls_context_release(etcd->tls);
+        etcd->tls = tls;
+    }
+    text_clear(&why);
 }
 
 void etcd_start(struct etcd *etcd)

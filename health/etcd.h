@@ -22,6 +22,7 @@
 #include "core/http.h"
 #include "core/resolver.h"
 #include "health/store_keys.h"
+#include "health/trust.h"
 
 struct etcd;
 
@@ -29,6 +30,7 @@ struct etcd_tools {
     struct loop *loop;
     struct http *http;
     struct resolver *resolver;
+    struct tls_registry *registry; /* used by etcd_new() only */
 };
 
 /* For the endpoints, user and TLS of a cluster that has `etcd`; `config` is borrowed for
@@ -42,9 +44,8 @@ struct etcd *etcd_new(const struct etcd_tools *tools, const struct cluster_confi
 void etcd_free(struct etcd *etcd); /* NULL is fine; not from within on_change */
 void etcd_start(struct etcd *etcd);
 
-/* Whether the files of certificates can be read, which may block; a line in `errors`
- * where not. */
-bool etcd_check(const struct cluster_config *config, struct text *errors) MUST_CHECK;
+/* The registry has read files anew: what is asked from now on is asked with those. */
+void etcd_renew_tls(struct etcd *etcd, struct tls_registry *registry);
 
 /* How often another endpoint is looked at: 10 s until it is said, a minute at most. */
 void etcd_set_interval(struct etcd *etcd, uint64_t interval_ms);

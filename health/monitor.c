@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/log.h"
 #include "core/memory.h"
 #include "health/snapshot.h"
 
@@ -10,6 +11,7 @@ struct monitor {
     struct loop *loop;
     struct resolver *resolver;
     struct http *http;
+    struct tls_registry *registry;
     struct sql_turn sql_turn;
     struct config *config; /* held */
     struct cluster **clusters;
@@ -62,8 +64,11 @@ static struct cluster *find_cluster(const struct monitor *monitor, const char *n
 static struct cluster **make_clusters(struct monitor *monitor,
                                       const struct config *config)
 {
-    const struct node_tools tools = {monitor->loop, monitor->http, monitor->resolver,
-                                     &monitor->sql_turn};
+    const struct node_tools tools = {.loop = monitor->loop,
+                                     .http = monitor->http,
+                                     .resolver = monitor->resolver,
+                                     .sql_turn = &monitor->sql_turn,
+                                     .registry = monitor->registry};
     struct cluster **clusters = memory_zeroed(config->n_clusters * sizeof *clusters + 1);
 
     if (clusters == NULL)
@@ -122,6 +127,38 @@ bool monitor_configure(struct monitor *monitor, struct config *config)
     return true;
 }
 
+/* ---- certificates ---- */
+
+bool monitor_check(struct monitor *monitor, const struct config *config,
+                   struct text *errors)
+{
+    bool is_fine = true;
+
+    for (size_t i = 0; i < config->n_clusters; i++)
+        is_fine = trust_check_restapi(monitor->registry, &config->clusters[i], errors) &&
+                  is_fine;
+    return is_fine;
+}
+
+void monitor_read_files(struct monitor *monitor, struct text *errors)
+{
+    if (!tls_registry_look(monitor->registry, errors))
+        return;
+    for (size_t i = 0; i < monitor->n_clusters; i++)
+        cluster_renew_tls(monitor->clusters[i]);
+    LOG(INFO, "certificates for etcd or Patroni read again");
+}
+
+struct tls_context *monitor_restapi_tls(const struct monitor *monitor,
+                                        const char *cluster_name)
+{
+    const struct cluster *cluster = find_cluster(monitor, cluster_name);
+
+    return cluster == NULL ? NULL : cluster->tools.restapi_tls;
+}
+
+/* ---- making ---- */
+
 struct monitor *monitor_new(struct loop *loop, struct resolver *resolver,
                             void (*on_topology)(void *arg, struct topology *topology),
                             void *arg)
@@ -136,7 +173,8 @@ struct monitor *monitor_new(struct loop *loop, struct resolver *resolver,
     monitor->arg = arg;
     monitor->next_id = 1;
     monitor->http = http_new(loop);
-    if (monitor->http == NULL) {
+    monitor->registry = tls_registry_new();
+    if (monitor->http == NULL || monitor->registry == NULL) {
         monitor_free(monitor);
         return NULL;
     }
@@ -149,6 +187,7 @@ void monitor_free(struct monitor *monitor)
         return;
     drop_clusters(monitor);
     http_free(monitor->http);
+    tls_registry_free(monitor->registry);
     topology_release(monitor->topology);
     memory_free(monitor);
 }

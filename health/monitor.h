@@ -62,6 +62,19 @@ void monitor_free(struct monitor *monitor);
  * memory is out; what was configured before goes on then. */
 bool monitor_configure(struct monitor *monitor, struct config *config) MUST_CHECK;
 
+/* Whether the files for Patroni's REST API can be read, which may block; a line in
+ * `errors` for each cluster where not, of which monitor_configure() would make nothing.
+ */
+bool monitor_check(struct monitor *monitor, const struct config *config,
+                   struct text *errors) MUST_CHECK;
+/* Reads the certificates for etcd and Patroni that have changed; those that are bad leave
+ * what was, with a line in `errors`. Now and then, and before a reload. */
+void monitor_read_files(struct monitor *monitor, struct text *errors);
+/* How Patroni's REST API of this cluster is asked; NULL: by http. Valid until the next
+ * call of the above or of monitor_configure(). */
+struct tls_context *monitor_restapi_tls(const struct monitor *monitor,
+                                        const char *cluster);
+
 void monitor_evidence(struct monitor *monitor, uint32_t node_id, enum evidence evidence);
 /* How many clients wait for a node of this cluster now: while some do, and no primary is
  * there, probing stays fast. */

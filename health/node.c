@@ -195,7 +195,8 @@ static void on_addresses(void *arg, const struct address *addresses, size_t n,
 /* To be connected to, where that is all that is asked. */
 #define SUBSTITUTE_MS 500
 
-static void plan_check(struct node *node, const struct cluster_config *cluster)
+static void plan_check(struct node *node, const struct node_tools *tools,
+                       const struct cluster_config *cluster)
 {
     bool is_rest = cluster->check == CHECK_PATRONI;
 
@@ -206,6 +207,7 @@ static void plan_check(struct node *node, const struct cluster_config *cluster)
         .question = {.timeout_ms = (uint32_t)cluster->check_timeout,
                      .host = node->config->host,
                      .path = "/primary",
+                     .tls = tools->restapi_tls,
                      .user = cluster->check_user[0] ? cluster->check_user : "postgres",
                      .password = cluster->check_password,
                      .dbname = cluster->check_dbname},
@@ -293,7 +295,7 @@ node_new(const struct node_tools *tools, const struct node_config *config,
     node->round = 1;
     snprintf(node->described, sizeof node->described, "unknown");
     ev_timer_init(&node->delayed, on_delay_over, 0., 0.);
-    plan_check(node, cluster);
+    plan_check(node, tools, cluster);
     if (!make_probes(node, tools, cluster) || !make_uris(node, tools, uris, n_uris))
         goto fail;
     node->load = node_load_new();
@@ -307,6 +309,13 @@ node_new(const struct node_tools *tools, const struct node_config *config,
 fail:
     node_free(node);
     return NULL;
+}
+
+void node_set_restapi_tls(struct node *node, struct tls_context *tls)
+{
+    node->plan.question.tls = tls;
+    for (size_t i = 0; i < node->n_uris; i++)
+        node->uris[i].plan.question.tls = tls;
 }
 
 void node_free(struct node *node)

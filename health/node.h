@@ -62,11 +62,14 @@ struct node {
     struct log_limit log_limit;
 };
 
+/* Borrowed for the lives of those that get them. */
 struct node_tools {
     struct loop *loop;
     struct http *http;
     struct resolver *resolver;
     struct sql_turn *sql_turn;
+    struct tls_registry *registry;
+    struct tls_context *restapi_tls; /* how nodes' REST is asked; NULL: by http */
 };
 
 /* `config`, `cluster` and `uris` are borrowed for the node's life. `on_news` is called
@@ -87,6 +90,9 @@ void node_inherit(struct node *node, const struct node *old);
 void node_ask(struct node *node, uint64_t round, uint64_t delay_ms);
 /* Asks now; a check that is under way may be out of date: it is made again after it. */
 void node_ask_anew(struct node *node, uint64_t round);
+
+/* Its REST is asked so from now on; borrowed, as that of the tools was. */
+void node_set_restapi_tls(struct node *node, struct tls_context *tls);
 
 uint32_t node_uris_ok(const struct node *node); /* as topology_node's uris_ok */
 

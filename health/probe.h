@@ -17,9 +17,10 @@
 struct question {
     struct address address; /* with the port to ask at */
     uint32_t timeout_ms;
-    const char *host; /* REST: for the Host header */
-    const char *path; /* REST: "/primary", ... */
-    const char *user; /* SQL, and the next two */
+    const char *host;        /* REST: for the Host header */
+    const char *path;        /* REST: "/primary", ... */
+    struct tls_context *tls; /* REST: as in struct http_call */
+    const char *user;        /* SQL, and the next two */
     const char *password;
     const char *dbname;
 };

@@ -46,9 +46,15 @@ static void on_answer(void *arg, const struct http_answer *answer)
 static void ask(struct probe *probe, const struct question *question)
 {
     struct probe_rest *rest = (struct probe_rest *)probe;
+    const struct http_call call = {.host = question->host,
+                                   .address = &question->address,
+                                   .path = question->path,
+                                   .tls = question->tls,
+                                   .timeout_ms = question->timeout_ms,
+                                   .on_answer = on_answer,
+                                   .arg = rest};
 
-    rest->request = http_get(rest->http, question->host, &question->address,
-                             question->path, question->timeout_ms, on_answer, rest);
+    rest->request = http_send(rest->http, &call);
     if (rest->request == NULL) {
         probe_fail(probe, SAMPLE_NOT_MADE, "out of memory");
         probe_answer_later(probe);

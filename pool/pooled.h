@@ -249,6 +249,14 @@ static inline bool pooled_was_at_rest(const struct pooled *server)
     flow.flags = (uint16_t)(flow.flags & ~FLOW_LOST);
     return flow_is_at_rest(&flow);
 }
+/* Whether one that is lost had nothing to answer: what it has said last does not count.
+ */
+static inline bool pooled_was_idle(const struct pooled *server)
+{
+    return (server->flow.flags & ~FLOW_LOST) == 0 && server->flow.n_groups == 0 &&
+           server->flow.n_tail == 0 && server->translation.n_notes == 0 &&
+           !server->watch.is_unsent;
+}
 /* True: gone already. False: on_sent follows, or on_lost. */
 static inline bool pooled_send(struct pooled *server, struct buffer *bytes)
 {

@@ -342,8 +342,9 @@ void client_close(struct client *client, enum close_reason reason)
 /* What to do about it; NULL: nothing that we know of. */
 static const char *hint_of(enum close_reason reason)
 {
-    if (reason == CLOSE_ROLE_CHANGED || reason == CLOSE_SERVER_LOST)
-        return "Connect again: that leads to a node that has the role.";
+    if (reason == CLOSE_ROLE_CHANGED || reason == CLOSE_SERVER_LOST ||
+        reason == CLOSE_SESSION_LOST)
+        return CLIENT_CONNECT_AGAIN;
     if (reason == CLOSE_OUTCOME_UNKNOWN)
         return "See whether it has taken effect before it is done again.";
     return NULL;

@@ -202,6 +202,8 @@ void client_close(struct client *client, enum close_reason reason);
 /* Tells it why in its own language first, as far as the reason and its first packet have
  * words for that. `detail` may be NULL: then the reason's own text is sent. */
 void client_refuse(struct client *client, enum close_reason reason, const char *detail);
+/* What a session does that has ended with its server. */
+#define CLIENT_CONNECT_AGAIN "Connect again: that leads to a node that has the role."
 /* The same, in the words of a server. The buffer is the client's from now on. */
 void client_refuse_with(struct client *client, enum close_reason reason,
                         struct buffer *words);

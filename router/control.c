@@ -425,6 +425,7 @@ static void read_files_again(struct control *control)
     text_init(&errors, 64 * 1024);
     control->has_new_files =
         tls_registry_look(control->tls, &errors) || control->has_new_files;
+    monitor_read_files(control->monitor, &errors);
     log_errors("certificate not read again, the old one goes on", &errors);
     text_clear(&errors);
 }
@@ -467,7 +468,8 @@ static bool apply(struct control *control, struct config *config, struct text *e
 
     if (security == NULL)
         return false;
-    if (!pages_configure(control->pages, &config->stats, (int)config->main.listen_backlog,
+    if (!monitor_check(control->monitor, config, errors) ||
+        !pages_configure(control->pages, &config->stats, (int)config->main.listen_backlog,
                          security->stats_context, errors)) {
         security_release(security);
         return false;

@@ -1214,6 +1214,37 @@ static void on_unfit(struct pooled *server)
     client_settle(client);
 }
 
+/* Of a server that ends, or was ended; other ends are not the node's. */
+static void add_hint(struct buffer *word)
+{
+    uint8_t *bytes = word->bytes + word->begin;
+    struct error_fields error;
+
+    error_read(bytes + MESSAGE_HEADER_BYTES, buffer_unread(word) - MESSAGE_HEADER_BYTES,
+               &error);
+    if (strncmp(error.sqlstate, "57P", 3) == 0)
+        word->end = word->begin + (uint32_t)error_add_hint(bytes, buffer_unread(word),
+                                                           word->size - word->begin,
+                                                           CLIENT_CONNECT_AGAIN);
+}
+
+/* In the server's words, where it has found some. Else as in a shutdown, but only to whom
+ * nothing was owed: 57P01 means that a statement was aborted, which nobody knows. */
+static void end_session(struct client *client, struct pooled *server, const char *why)
+{
+    struct buffer *word = server->watch.word;
+
+    server->watch.word = NULL;
+    if (word != NULL) {
+        add_hint(word);
+        client_refuse_with(client, CLOSE_SERVER_ENDED, word);
+    } else if (!server->watch.is_confused && pooled_was_idle(server)) {
+        client_refuse(client, CLOSE_SESSION_LOST, why);
+    } else {
+        client_refuse(client, CLOSE_SERVER_LOST, why);
+    }
+}
+
 /* Who was answered in full has lost nothing, where servers are shared. */
 static void on_lost(struct pooled *server, const char *why)
 {
@@ -1226,10 +1257,9 @@ static void on_lost(struct pooled *server, const char *why)
         client_enter(client, CLIENT_IDLE);
         begin_anew(client);
         client_settle(client);
-    } else if (client->is_session_pooled && server->watch.word != NULL) {
-        client_refuse_with(client, CLOSE_SERVER_ENDED, server->watch.word);
-        server->watch.word = NULL;
-    } else if (client->is_session_pooled || server->watch.is_confused) {
+    } else if (client->is_session_pooled) {
+        end_session(client, server, why);
+    } else if (server->watch.is_confused) {
         client_refuse(client, CLOSE_SERVER_LOST, why);
     } else {
         if (loss_begin(client, server, why))

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/log.h"
-#include "health/etcd.h"
+#include "health/trust.h"
 #include "pool/security.h"
 #include "router/container.h"
 #include "router/control.h"
@@ -105,7 +105,9 @@ static bool check_security(const struct config *config, struct text *errors)
     bool is_fine = security != NULL;
 
     for (size_t i = 0; i < config->n_clusters; i++)
-        is_fine = etcd_check(&config->clusters[i], errors) && is_fine;
+        is_fine = registry != NULL &&
+                  trust_check_etcd(registry, &config->clusters[i], errors) &&
+                  trust_check_restapi(registry, &config->clusters[i], errors) && is_fine;
     security_release(security);
     tls_registry_free(registry);
     return is_fine;

@@ -44,6 +44,32 @@ size_t error_write(const char *sqlstate, const char *message, const char *hint,
     return at;
 }
 
+static bool has_field(const uint8_t *body, size_t n, char letter)
+{
+    for (size_t at = 0; at < n && body[at] != 0;) {
+        const uint8_t *end = memchr(body + at, 0, n - at);
+
+        if (body[at] == (uint8_t)letter || end == NULL)
+            return true;
+        at = (size_t)(end - body) + 1;
+    }
+    return false;
+}
+
+size_t error_add_hint(uint8_t *bytes, size_t n, size_t size, const char *hint)
+{
+    size_t n_text = strlen(hint) + 1, added = 1 + n_text;
+
+    if (n < 7 || bytes[n - 1] != 0 || bytes[n - 2] != 0 || size - n < added ||
+        has_field(bytes + 5, n - 6, 'H'))
+        return n;
+    bytes[n - 1] = 'H';
+    memcpy(bytes + n, hint, n_text);
+    bytes[n + n_text] = 0;
+    wire_write_u32(bytes + 1, (uint32_t)(n + added - 1));
+    return n + added;
+}
+
 void error_read(const uint8_t *body, size_t n, struct error_fields *fields)
 {
     size_t at = 0;

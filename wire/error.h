@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/check.h"
+
 /* Enough for every message that we write; a longer text is cut. */
 #define ERROR_BYTES_MAX 512u
 
@@ -15,6 +17,10 @@
  * ERROR_BYTES_MAX. */
 size_t error_write(const char *sqlstate, const char *message, const char *hint,
                    uint8_t bytes[ERROR_BYTES_MAX]);
+
+/* Adds a hint to a whole ErrorResponse of `n` bytes, in a place for `size`. Returns its
+ * new length: `n` where it has a hint, does not end as it should, or has no room. */
+size_t error_add_hint(uint8_t *bytes, size_t n, size_t size, const char *hint) MUST_CHECK;
 
 /* What we look at of a server's. Each is "" when the server did not send it. */
 struct error_fields {

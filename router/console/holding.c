@@ -314,6 +314,27 @@ static struct holding_answer take_operands(struct monitor *monitor,
     return answer;
 }
 
+/* False: there is a refusal. */
+static bool has_token(const struct holding_request *request, const char *token,
+                      struct text *body, struct holding_answer *refusal)
+{
+    if (*token == '\0') {
+        *refusal = refuse(body, 403,
+                          "nobody may do this here: set control_token in section "
+                          "[stats], and send it as Authorization: Bearer TOKEN; or have "
+                          "a unix socket in its bind, by which no token is needed");
+        return false;
+    }
+    if (is_allowed(request->authorization, token))
+        return true;
+    *refusal = refuse(body, 401,
+                      "expected Authorization: Bearer TOKEN, with the token that "
+                      "[stats] control_token says");
+    refusal->header = "WWW-Authenticate";
+    refusal->value = "Bearer realm=\"pgrouter\"";
+    return false;
+}
+
 struct holding_answer holding_take(struct monitor *monitor, const char *token,
                                    const struct holding_request *request,
                                    struct text *body)
@@ -326,19 +347,8 @@ struct holding_answer holding_take(struct monitor *monitor, const char *token,
         answer.value = "POST";
         return answer;
     }
-    if (*token == '\0')
-        return refuse(
-            body, 403,
-            "nobody may do this: set control_token in section [stats], and send "
-            "it as Authorization: Bearer TOKEN");
-    if (!is_allowed(request->authorization, token)) {
-        answer = refuse(body, 401,
-                        "expected Authorization: Bearer TOKEN, with the token "
-                        "that [stats] control_token says");
-        answer.header = "WWW-Authenticate";
-        answer.value = "Bearer realm=\"pgrouter\"";
+    if (!request->is_local && !has_token(request, token, body, &answer))
         return answer;
-    }
     if (request->is_too_long)
         return refuse(body, 413, "the body is too long");
     return take_operands(monitor, request, body);

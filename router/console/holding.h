@@ -2,6 +2,7 @@
  * before_stop, say when the primary is about to go.
  *
  *   curl -X POST -H "Authorization: Bearer TOKEN" http://router:7000/hold -d node=n1
+ *   curl -X POST --unix-socket /run/pgrouter/stats.sock http://router/hold -d node=n1
  *
  * `cluster` and `node` stand behind the path ("?node=n1&cluster=main") or in the body, as
  * a form or as a JSON object, or nowhere: then it is the only cluster, and its primary. A
@@ -24,6 +25,7 @@ struct holding_request {
     const char *body;           /* zero-terminated */
     bool is_too_long;           /* the body was */
     const struct address *peer; /* NULL = not known */
+    bool is_local;              /* by a unix socket, whose file's mode says who may */
 };
 
 struct holding_answer {
@@ -33,8 +35,8 @@ struct holding_answer {
 
 /* Whether the target is one of the two. */
 bool holding_is_meant(const char *target);
-/* Does it and writes the body. `token` is [stats] control_token, "" = nobody may; how
- * long that takes tells nothing of it. */
+/* Does it and writes the body. `token` is [stats] control_token, "" = nobody may, but
+ * locally; how long that takes tells nothing of it. */
 struct holding_answer holding_take(struct monitor *monitor, const char *token,
                                    const struct holding_request *request,
                                    struct text *body);

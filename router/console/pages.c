@@ -412,7 +412,8 @@ static void take_holding(struct pages *pages, struct web_request *request)
 {
     struct holding_request asked = {.target = web_target(request),
                                     .method = web_method(request),
-                                    .authorization = web_authorization(request)};
+                                    .authorization = web_authorization(request),
+                                    .is_local = web_is_local(request)};
     struct holding_answer answer;
     struct address peer;
     struct text body;
@@ -559,6 +560,9 @@ bool pages_configure(struct pages *pages, const struct stats_config *stats, int 
                      struct tls_context *context, struct text *errors)
 {
     char *uri = memory_text(stats->uri), *token = memory_text(stats->control_token);
+    const struct web_places places = {.endpoints = &stats->bind,
+                                      .unix_mode = (mode_t)stats->unix_socket_mode,
+                                      .backlog = backlog};
     struct basic_auth auth = {.text = NULL};
     bool has_all = uri != NULL && token != NULL && basic_auth_set(&auth, stats->auth);
 
@@ -568,7 +572,7 @@ bool pages_configure(struct pages *pages, const struct stats_config *stats, int 
         pages->has_tls = stats->tls;
         pages_secure(pages, context);
     }
-    if (!has_all || !web_configure(pages->web, &stats->bind, backlog, errors)) {
+    if (!has_all || !web_configure(pages->web, &places, errors)) {
         memory_free(uri);
         memory_free(token);
         basic_auth_clear(&auth);

@@ -196,14 +196,16 @@ static void ask_for_switchover(struct task *task)
 {
     struct switching *switching = task->switching;
     struct address address;
-    struct http_call call = {.host = task->from->host,
-                             .address = &address,
-                             .path = "/switchover",
-                             .user = task->cluster->restapi_user,
-                             .password = task->cluster->restapi_password,
-                             .timeout_ms = ANSWER_MS,
-                             .on_answer = on_switchover_answer,
-                             .arg = task};
+    struct http_call call = {
+        .host = task->from->host,
+        .address = &address,
+        .path = "/switchover",
+        .tls = monitor_restapi_tls(switching->monitor, task->cluster->name),
+        .user = task->cluster->restapi_user,
+        .password = task->cluster->restapi_password,
+        .timeout_ms = ANSWER_MS,
+        .on_answer = on_switchover_answer,
+        .arg = task};
     struct text body;
 
     if (!next_address(task, &address)) {
@@ -402,15 +404,23 @@ static void on_members_answer(void *arg, const struct http_answer *answer)
 
 static void ask_for_members(struct task *task)
 {
+    struct switching *switching = task->switching;
     struct address address;
+    const struct http_call call = {
+        .host = task->from->host,
+        .address = &address,
+        .path = "/cluster",
+        .tls = monitor_restapi_tls(switching->monitor, task->cluster->name),
+        .timeout_ms = MEMBERS_MS,
+        .on_answer = on_members_answer,
+        .arg = task};
 
     if (!next_address(task, &address)) {
         fail(task, NOT_POSSIBLE, "Patroni of node \"%s\" does not answer: %s",
              task->from->name, task->words);
         return;
     }
-    task->request = http_get(task->switching->http, task->from->host, &address,
-                             "/cluster", MEMBERS_MS, on_members_answer, task);
+    task->request = http_send(switching->http, &call);
     if (task->request == NULL)
         fail(task, NO_MEMORY, "out of memory");
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/log.h"
 #include "core/memory.h"
 #include "core/socket.h"
 #include "router/console/web_tls.h"
@@ -296,6 +297,11 @@ const char *web_authorization(const struct web_request *request)
                                                     MHD_HTTP_HEADER_AUTHORIZATION);
 
     return value == NULL ? "" : value;
+}
+
+bool web_is_local(const struct web_request *request)
+{
+    return request->daemon->endpoint.path != NULL;
 }
 
 bool web_peer(const struct web_request *request, struct address *peer)
@@ -639,12 +645,13 @@ static void share_addresses(void *arg, bool share)
     }
 }
 
-static bool start_at(struct web *web, const struct endpoint *endpoint, int backlog,
-                     struct list *daemons, struct text *errors)
+static bool start_at(struct web *web, const struct endpoint *endpoint,
+                     const struct web_places *places, struct list *daemons,
+                     struct text *errors)
 {
     int sockets[SOCKETS_PER_ENDPOINT];
     unsigned n =
-        socket_listen_beside(endpoint, backlog, 0777,
+        socket_listen_beside(endpoint, places->backlog, places->unix_mode,
                              web->daemons.n > 0 ? share_addresses : NULL, web, sockets);
     bool ok = n > 0;
 
@@ -682,16 +689,30 @@ static bool is_served(const struct web *web, const struct endpoint *endpoint)
     return false;
 }
 
-bool web_configure(struct web *web, const struct endpoint_list *endpoints, int backlog,
-                   struct text *errors)
+/* Those that are served since before. */
+static void set_mode(const struct web *web, mode_t mode)
 {
+    LIST_EACH(item, &web->daemons)
+    {
+        const struct web_daemon *daemon = CONTAINER_OF(item, struct web_daemon, in_web);
+        const char *path = daemon->endpoint.path;
+
+        if (path != NULL && chmod(path, mode) != 0)
+            LOG(ERROR, "mode of a unix socket not set", TEXT("path", path),
+                TEXT("why", strerror(errno)));
+    }
+}
+
+bool web_configure(struct web *web, const struct web_places *places, struct text *errors)
+{
+    const struct endpoint_list *endpoints = places->endpoints;
     struct list started;
     bool ok = true;
 
     list_init(&started);
     for (size_t i = 0; i < endpoints->n; i++)
         if (!is_served(web, &endpoints->items[i]))
-            ok = start_at(web, &endpoints->items[i], backlog, &started, errors) && ok;
+            ok = start_at(web, &endpoints->items[i], places, &started, errors) && ok;
     if (!ok) {
         stop_all(&started);
         return false;
@@ -705,6 +726,7 @@ bool web_configure(struct web *web, const struct endpoint_list *endpoints, int b
         list_remove(&web->daemons, item);
         end_daemon(daemon);
     }
+    set_mode(web, places->unix_mode);
     LIST_EACH_SAFE(item, &started)
     {
         list_remove(&started, item);

@@ -7,6 +7,8 @@
 #ifndef ROUTER_CONSOLE_WEB_H
 #define ROUTER_CONSOLE_WEB_H
 
+#include <sys/stat.h>
+
 #include "config/config.h"
 #include "core/loop.h"
 #include "core/text.h"
@@ -28,9 +30,16 @@ struct web *web_new(struct loop *loop,
  * functions once; streams end. NULL is fine. */
 void web_free(struct web *web);
 
-/* Listens where `endpoints` says, and no longer elsewhere. False and lines in `errors`
- * when an address cannot be had: then nothing has changed. */
-bool web_configure(struct web *web, const struct endpoint_list *endpoints, int backlog,
+/* Where to listen. Borrowed for the call. */
+struct web_places {
+    const struct endpoint_list *endpoints;
+    mode_t unix_mode; /* of the files of unix sockets */
+    int backlog;
+};
+
+/* Listens where `places` says, and no longer elsewhere. False and lines in `errors` when
+ * an address cannot be had: then nothing has changed. */
+bool web_configure(struct web *web, const struct web_places *places,
                    struct text *errors) MUST_CHECK;
 /* New connections are encrypted by this context from now on, which is held; NULL: they
  * are not. To be said before the first web_configure(), and not changed from or to NULL
@@ -44,6 +53,8 @@ const char *web_method(const struct web_request *request);
  * memory was out. */
 const char *web_body(const struct web_request *request, bool *is_too_long);
 const char *web_authorization(const struct web_request *request); /* the header, or "" */
+/* Whether it comes by a unix socket. */
+bool web_is_local(const struct web_request *request);
 /* Whom it comes from; false: from a unix socket. */
 bool web_peer(const struct web_request *request, struct address *peer);
 /* One header of its own for the answer, of constants. */

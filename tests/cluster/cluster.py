@@ -62,7 +62,8 @@ class Node:
 
     def get(self, path, timeout=2):
         """Status and body that Patroni answers on `path`; (None, "") when it does not."""
-        return request(f"http://{self.address}:{self.rest_port}{path}", timeout=timeout)
+        return request(self.cluster.rest_url(self, path), timeout=timeout,
+                       context=self.cluster.rest_context)
 
     def status(self):
         """Body of GET /patroni, {} when nobody answers."""
@@ -183,6 +184,7 @@ class Cluster:
         self.max_connections = max_connections
         self.passwords = {user: secrets.token_hex(8)
                           for user in ("postgres", "replicator", "app", "health", "patroni")}
+        self.rest_context = None  # secure_rest() makes one
         self._children = {}
         ports = (5432, 8008)
         if not self.network.can_cut:
@@ -482,8 +484,42 @@ class Cluster:
 
     def _order(self, node, method, path, body):
         token = base64.b64encode(f"patroni:{self.passwords['patroni']}".encode()).decode()
-        return request(f"http://{node.address}:{node.rest_port}{path}", method, body, 60,
-                        {"Authorization": f"Basic {token}"})
+        return request(self.rest_url(node, path), method, body, 60,
+                       {"Authorization": f"Basic {token}"}, self.rest_context)
+
+    def rest_url(self, node, path):
+        scheme = "http" if self.rest_context is None else "https"
+        return f"{scheme}://{node.address}:{node.rest_port}{path}"
+
+    def secure_rest(self, verify_client="none", names_node=True):
+        """Patroni's REST API by https from now on; returns when every node answers so.
+        `verify_client` as in Patroni's restapi; without `names_node` the certificate is for
+        another host, which Patronis do not take from each other."""
+        self.rest_context = ssl.create_default_context(cafile=self.ca)
+        self.rest_context.check_hostname = names_node
+        self.rest_context.load_cert_chain(self._etcd_certificate, self._etcd_key)
+        tls = {"certfile": self._node_certificate if names_node else self._etcd_certificate,
+               "keyfile": self._node_key if names_node else self._etcd_key,
+               "cafile": self.ca, "verify_client": verify_client}
+        tags = {"rest": secrets.token_hex(4)}
+        for node in self.nodes:
+            with open(node.settings, encoding="utf-8") as file:
+                settings = json.load(file)
+            settings["restapi"].update(tls)
+            settings["tags"] = tags
+            self.write(node.settings, json.dumps(settings, indent=1))
+            self.signal(node.name, signal.SIGHUP, group=False)
+        if not process.wait_until(lambda: all(self._has_told(node, tags) for node in self.nodes), 30):
+            raise RuntimeError("not every Patroni answers by https")
+
+    def _has_told(self, node, tags):
+        """It has read its settings, which the others know of, and answers as these say."""
+        member = _parsed(self.etcd_values().get(f"members/{node.name}", ""))
+        return member.get("tags") == tags and bool(node.status())
+
+    def client_certificate(self):
+        """Key and certificate that etcd takes, and Patroni's REST API."""
+        return self._etcd_key, self._etcd_certificate
 
     def pause(self, paused=True):
         """Patroni's pause mode; returns when every node knows."""

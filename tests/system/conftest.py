@@ -33,23 +33,43 @@ def _end_abandoned_clusters():
             Cluster.close_folder(folder)
 
 
-@pytest.fixture(scope="session")
-def running_cluster():
+def _start_cluster(**options):
     for program in ("/usr/bin/patroni", "/usr/bin/etcd"):
         if not os.path.exists(program):
             pytest.skip(f"{program} is not installed")
-    _end_abandoned_clusters()
     folder = tempfile.mkdtemp(prefix=CLUSTERS, dir=process.scratch())
     with open(os.path.join(folder, "owner"), "w", encoding="ascii") as file:
         file.write(str(process.Identity.of(os.getpid())))
+    cluster = Cluster(folder, **options)
+    cluster.start()
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def running_cluster():
+    _end_abandoned_clusters()
     why_not = network.namespaces_work()
     nodes_live_in = network.Loopback() if why_not else network.Namespaces(3)
     if why_not:
         nodes_live_in.why_not = why_not
-    cluster = Cluster(folder, network=nodes_live_in)
-    cluster.start()
+    cluster = _start_cluster(network=nodes_live_in)
     yield cluster
     cluster.close()
+
+
+@pytest.fixture(scope="module")
+def own_cluster():
+    """Function that starts a cluster for the tests of one file, which may make of it what
+    the others could not use."""
+    started = []
+
+    def start(**options):
+        started.append(_start_cluster(**options))
+        return started[-1]
+
+    yield start
+    for cluster in started:
+        cluster.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import stat
 import subprocess
 import threading
 import time
@@ -34,8 +35,9 @@ TOKEN = "open sesame"
 @pytest.fixture
 def managed(cluster, pool):
     """A pool whose router may have Patroni switch over; keywords are settings of its cluster."""
-    def start(main=None, **check):
+    def start(main=None, wait=True, **check):
         return pool(
+            wait=wait,
             main={**MAIN, **(main or {})},
             check={**QUICK, "restapi_user": "patroni",
                    "restapi_password": cluster.passwords["patroni"], **check},
@@ -358,6 +360,39 @@ def test_hold_by_http_needs_the_token(cluster, managed):
         status, answer = post(r, "/hold", token=token)
         assert status == 403 and "control_token" in answer["error"]
     assert not is_held(r)
+
+
+def by_curl(path, target, *more):
+    """Status and answer, by the unix socket `path`."""
+    done = subprocess.run(
+        ["curl", "--silent", "--unix-socket", path, "--write-out", "\n%{http_code}", "-X", "POST",
+         f"http://pgrouter{target}", *more], capture_output=True, text=True, timeout=20, check=True)
+    answer, _, status = done.stdout.rpartition("\n")
+    return int(status), json.loads(answer)
+
+
+def test_a_hold_over_a_unix_socket(cluster, managed, tmp_path):
+    """No token is needed there, wherever else one is, and whatever is sent as one."""
+    path = str(tmp_path / "stats.sock")
+    leader = cluster.leader().name
+    r = managed()
+    tcp = r.sections["stats"]["bind"]
+    for token in (TOKEN, ""):
+        r.sections["stats"].update(bind=f"{tcp}, {path}", control_token=token, unix_socket_mode="0600")
+        r.reload()
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        status, answer = by_curl(path, "/hold", "-d", f"node={leader}", "-H", "Authorization: Bearer wrong")
+        assert (status, answer["node"]) == (200, leader)
+        assert is_held(r) and cluster_row(r)["hold_sign"] == "POST /hold from unix"
+        assert by_curl(path, "/release") == (200, {"cluster": "main", "released": True})
+        assert process.wait_until(lambda: not is_held(r), 10)
+        assert by_curl(path, "/hold", "-d", "node=nobody")[0] == 404
+        assert post(r, "/hold", token="wrong")[0] == (401 if token else 403), "by TCP as before"
+        assert not is_held(r)
+    r.sections["stats"]["unix_socket_mode"] = "0640"
+    r.reload()
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
+    assert by_curl(path, "/release") == (200, {"cluster": "main", "released": False})
 
 
 def test_a_hold_by_http(cluster, managed):

@@ -89,6 +89,28 @@ Test(rules, want_a_scope_with_etcd)
     expect_each(examples, COUNT_OF(examples));
 }
 
+Test(rules, want_https_with_certificates_for_patroni)
+{
+    const struct example examples[] = {
+        {CLUSTER "restapi_tls = require\n" LISTENER, ""},
+        {CLUSTER "restapi_tls = verify-full\nrestapi_ca_file = c\n"
+                 "restapi_cert_file = a\nrestapi_key_file = k\n" LISTENER,
+         ""},
+        {CLUSTER "restapi_tls = verify-ca\nrestapi_cert_file = a\n" LISTENER,
+         "t.ini:4: a certificate and its key belong together; expected restapi_cert_file "
+         "and restapi_key_file in [cluster main]\n"},
+        {CLUSTER "restapi_ca_file = c\n" LISTENER,
+         "t.ini:3: certificates for Patroni's REST API, which is asked by http; expected "
+         "restapi_tls = verify-full in [cluster main]\n"},
+        {CLUSTER "restapi_tls = yes\nrestapi_ca_file = c\n" LISTENER,
+         "t.ini:3: restapi_tls = 'yes' cannot be read; expected off, require, verify-ca "
+         "or "
+         "verify-full\n"},
+    };
+
+    expect_each(examples, COUNT_OF(examples));
+}
+
 Test(rules, want_drained_nodes_to_be_there)
 {
     const struct example examples[] = {

@@ -63,11 +63,25 @@ static void on_answer(void *arg, const struct http_answer *answer)
     got.is_sent = answer->is_sent;
 }
 
+static struct http_request *
+get_from_with(const struct address *address, const char *host, const char *path,
+              uint32_t timeout_ms,
+              void (*on_end)(void *arg, const struct http_answer *answer))
+{
+    const struct http_call call = {.host = host,
+                                   .address = address,
+                                   .path = path,
+                                   .timeout_ms = timeout_ms,
+                                   .on_answer = on_end};
+
+    return http_send(http, &call);
+}
+
 static struct http_request *get_from(const struct address *address, const char *host,
                                      uint32_t timeout_ms)
 {
     got.has_come = false;
-    return http_get(http, host, address, "/primary?x=y", timeout_ms, on_answer, NULL);
+    return get_from_with(address, host, "/primary?x=y", timeout_ms, on_answer);
 }
 
 static void get(uint32_t timeout_ms)
@@ -420,8 +434,7 @@ static void on_first(void *arg, const struct http_answer *answer)
     http_cancel(other);
     server.body = "third";
     got.has_come = false;
-    cr_assert_not_null(
-        http_get(http, "pg1", &server.address, "/third", 2000, on_answer, NULL));
+    cr_assert_not_null(get_from_with(&server.address, "pg1", "/third", 2000, on_answer));
 }
 
 static void on_never(void *arg, const struct http_answer *answer)
@@ -438,9 +451,9 @@ Test(http, an_answer_may_cancel_and_start_requests)
     fake_http_open(&slow, loop, "127.0.0.1", 0);
     slow.behaviour = FAKE_HANGS;
     server.body = "first";
-    other = http_get(http, "pg2", &slow.address, "/", 5000, on_never, NULL);
+    other = get_from_with(&slow.address, "pg2", "/", 5000, on_never);
     cr_assert_not_null(other);
-    cr_assert_not_null(http_get(http, "pg1", &server.address, "/", 2000, on_first, NULL));
+    cr_assert_not_null(get_from_with(&server.address, "pg1", "/", 2000, on_first));
     while (got.n < 2)
         loop_until(loop, &got.has_come, 100);
     cr_expect_str_eq(got.body, "third");

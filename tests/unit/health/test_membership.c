@@ -21,7 +21,8 @@ static void on_change(void *arg)
 
 static struct cluster *make_cluster(void)
 {
-    const struct node_tools tools = {loop, http, resolver, &turn};
+    const struct node_tools tools = {
+        .loop = loop, .http = http, .resolver = resolver, .sql_turn = &turn};
 
     return cluster_new(&tools, &config->clusters[0], config, on_change, NULL);
 }

@@ -124,6 +124,25 @@ Test(holding, as_patronis_hook_asks)
     cr_expect_str_eq(seen.sign, "POST /hold from unix");
 }
 
+Test(holding, a_local_one_needs_no_token)
+{
+    static const char *const tokens[] = {"", "sesame", "other"};
+
+    asked.is_local = true;
+    for (size_t i = 0; i < COUNT_OF(tokens); i++) {
+        cr_expect_eq(take(tokens[i]), 200);
+        cr_expect_eq(seen.n_holds, 1);
+    }
+    asked.method = "GET";
+    cr_expect_eq(take(""), 405, "all other rules hold");
+    asked.method = "POST";
+    asked.is_local = false;
+    cr_expect_eq(take("other"), 401);
+    cr_expect_eq(take(""), 403);
+    cr_expect(says("unix socket"));
+    cr_expect_eq(seen.n_holds, 0);
+}
+
 Test(holding, names_stand_in_query_form_or_json)
 {
     static const struct {

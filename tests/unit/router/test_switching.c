@@ -86,6 +86,14 @@ void monitor_report_clusters(const struct monitor *monitor,
     each(arg, &report);
 }
 
+struct tls_context *monitor_restapi_tls(const struct monitor *monitor,
+                                        const char *cluster)
+{
+    (void)monitor;
+    (void)cluster;
+    return NULL;
+}
+
 void monitor_report_switchovers(const struct monitor *monitor, const char *cluster,
                                 void (*each)(void *arg,
                                              const struct switchover *switchover),

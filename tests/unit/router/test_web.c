@@ -66,7 +66,7 @@ static bool configure(size_t from, size_t n)
     struct endpoint_list list = {.items = endpoints + from, .n = n};
 
     text_clear(&errors);
-    return web_configure(web, &list, 5, &errors);
+    return web_configure(web, &(struct web_places){&list, 0700, 5}, &errors);
 }
 
 static void make_web(void)
@@ -342,7 +342,8 @@ Test(web, moves_to_an_address_that_overlaps_its_own)
     int others[SOCKETS_PER_ENDPOINT];
 
     cr_assert(configure(0, 1));
-    cr_expect(web_configure(web, &list, 5, &errors), "%s", text_get(&errors));
+    cr_expect(web_configure(web, &(struct web_places){&list, 0700, 5}, &errors), "%s",
+              text_get(&errors));
     cr_expect(is_served(0));
     cr_expect(configure(0, 1), "and back: %s", text_get(&errors));
     cr_expect(is_served(0));

@@ -54,6 +54,32 @@ Test(error, has_a_hint_when_there_is_one)
     cr_expect_str_eq(field(bytes, n, 'H'), "try again");
 }
 
+Test(error, a_servers_gets_a_hint_where_it_has_none)
+{
+    uint8_t bytes[ERROR_BYTES_MAX];
+    size_t n = error_write("57P01", "bye", NULL, bytes), more;
+
+    cr_expect_eq(error_add_hint(bytes, n, n + 10, "come back"), n,
+                 "one byte of room "
+                 "is missing");
+    more = error_add_hint(bytes, n, n + 11, "come back");
+    cr_assert_eq(more, n + 11);
+    cr_expect_str_eq(field(bytes, more, 'H'), "come back");
+    cr_expect_str_eq(field(bytes, more, 'M'), "bye");
+    cr_expect_eq(error_add_hint(bytes, more, sizeof bytes, "again"), more, "it has one");
+}
+
+Test(error, what_is_no_error_gets_no_hint)
+{
+    uint8_t bytes[ERROR_BYTES_MAX] = {'E', 0, 0, 0, 5, 0};
+
+    cr_expect_eq(error_add_hint(bytes, 6, sizeof bytes, "x"), 6, "no field");
+    memcpy(bytes + 5, "Mtext", 5);
+    cr_expect_eq(error_add_hint(bytes, 10, sizeof bytes, "x"), 10, "a text without end");
+    bytes[10] = 0;
+    cr_expect_eq(error_add_hint(bytes, 11, sizeof bytes, "x"), 11, "no zero byte behind");
+}
+
 Test(error, is_whole_at_every_length_of_its_texts)
 {
     char message[600], hint[600];
