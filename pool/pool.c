@@ -139,13 +139,18 @@ static void keep_idle(struct member *member)
     member->is_idle = true;
 }
 
+static void note_wait(struct pool *pool, uint64_t waited_ns)
+{
+    pool->counts.wait_time += waited_ns;
+    pool_time_count(&pool->times, POOL_TIME_wait, waited_ns);
+}
+
 void member_lend(struct member *member, struct ledger_waiter *waiter)
 {
     struct need *need = need_of(waiter);
     void *client = need->client;
 
-    member->pool->counts.wait_time +=
-        member->pool->pools->loop->now_ns - need->waiter.since_ns;
+    note_wait(member->pool, member->pool->pools->loop->now_ns - need->waiter.since_ns);
     if (member->pool->pools->hold_watches.n > 0)
         pools_note_held(member->pool->pools, need);
     need->branch = NULL;
@@ -264,6 +269,7 @@ enum pool_answer pool_take(struct pool *pool, void *client, struct pooled **serv
     if (first != NULL &&
         ledger_lend(member_in(first)->branch->ledger_branch, pool->pools->worker)) {
         member_pick(member_in(first));
+        note_wait(pool, 0);
         *server = &member_in(first)->pooled;
         return POOL_LENT;
     }

@@ -18,8 +18,10 @@
 #include "health/topology.h"
 #include "pool/account.h"
 #include "pool/counts.h"
+#include "pool/errors.h"
 #include "pool/guests.h"
 #include "pool/pooled.h"
+#include "pool/times.h"
 
 /* More workers than config/keys.def allows cannot be. */
 #define POOLS_WORKERS_MAX 64u
@@ -41,8 +43,10 @@ struct pool_terms {
     uint64_t check_delay_ms;   /* who was not used for as long is checked first */
     enum pool_mode mode;       /* for views: the one under which a client came last */
     bool takes_first_node;     /* as long as it can be had, else the nodes take turns */
-    bool takes_turns;   /* of idle servers the one used longest ago is lent first */
-    bool resets_always; /* also in transaction pooling */
+    bool takes_turns;    /* of idle servers the one used longest ago is lent first */
+    bool resets_always;  /* also in transaction pooling */
+    uint64_t log_min_ns; /* a query that takes as long is logged; 0 = none is */
+    unsigned log_bytes;  /* of its statement */
 };
 
 /* Strings of a pool; "" = none. */
@@ -85,6 +89,8 @@ struct pool {
     uint64_t used_at_ms;
     uint64_t mean_lease_ns; /* of the last ones */
     bool is_filling;        /* it has fewer than min_pool_size, and opens them */
+    struct pool_errors errors;
+    struct pool_times times;
 };
 
 /* A client that waits for a server. */

@@ -145,6 +145,8 @@ static void finish_opening(struct member *member)
     struct ledger_waiter *waiter;
     struct ledger_todo todo = {0};
 
+    pool_time_count(&member->pool->times, POOL_TIME_connect,
+                    pools->loop->now_ns - member->pooled.opened_at_ns);
     member->is_open = true;
     member->branch->retry_at_ms = 0;
     account_set_why(pool->account, "");

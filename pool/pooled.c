@@ -147,6 +147,7 @@ bool pooled_open(struct pooled *server, const struct pooled_home *home,
     server->home = home;
     server->node_id = node->id;
     server->opened_at_ms = loop_now_ms(home->loop);
+    server->opened_at_ns = home->loop->now_ns;
     server->connection = server_open(home->connections, home->loop, topology, node,
                                      timeout_ms, settings, &connecting_events, server);
     if (server->connection == NULL)
@@ -576,6 +577,8 @@ void pooled_close(struct pooled *server)
     server->login = NULL;
     buffer_give(server->kept);
     server->kept = NULL;
+    memory_free(server->said);
+    server->said = NULL;
     end_watch(server);
     translation_clear(&server->translation);
     parameters_release(server->parameters);
@@ -716,10 +719,14 @@ static void note_error(struct pooled *server, const struct message_view *message
 {
     struct error_fields error;
 
-    if (server->has_erred || server->state == POOLED_ACTIVE)
+    if (server->has_erred && server->state != POOLED_ACTIVE)
         return;
-    server->has_erred = true;
     error_read(message->body, message->n, &error);
+    if (server->state == POOLED_ACTIVE) {
+        server->lease->on_error(server, error.sqlstate);
+        return;
+    }
+    server->has_erred = true;
     snprintf(server->why, sizeof server->why, "%s", error.text);
 }
 
@@ -841,8 +848,8 @@ static bool must_be_whole(const struct pooled *server, const struct message_view
            (message->type == 'D' && server->state == POOLED_PROVING &&
             message->length < PROOF_MAX) ||
            (message->type == 'C' && message->length < TRANSLATION_TAG_MAX) ||
-           ((message->type == 'E' || message->type == 'N') &&
-            message->length < LEAVE_MAX && server->watch.is_on);
+           (message->type == 'E' && message->length < LEAVE_MAX) ||
+           (message->type == 'N' && message->length < LEAVE_MAX && server->watch.is_on);
 }
 
 /* Follows the messages in a piece of what the server says. `*n_used` is how far; what is

@@ -86,6 +86,8 @@ struct lease_events {
     void (*on_sent)(struct pooled *server);
     /* It has answered something, and is not at rest: what had to wait may go on. */
     void (*on_answered)(struct pooled *server);
+    /* An error that the client is told; "" where it came without a code. */
+    void (*on_error)(struct pooled *server, const char *sqlstate);
     /* A parameter of the session has changed. False when memory is out. */
     bool (*on_parameter)(struct pooled *server, const char *name, const char *value);
     /* Parameters were reset. The session has these now, and server->parameters what is
@@ -164,6 +166,7 @@ struct pooled {
     struct cancel_key key;
     struct deadline deadline;
     uint64_t opened_at_ms;
+    uint64_t opened_at_ns;
     uint64_t used_at_ms;           /* the end of the last lease */
     uint64_t lent_at_ns;           /* the begin of this one */
     uint64_t id;                   /* of the process's servers */
@@ -193,6 +196,9 @@ struct pooled {
     bool is_cut;     /* while ACTIVE: what the client was given ends inside a message */
     bool drops_rest; /* of the message under way, which began before the lease */
     char why[160];   /* likewise: the error */
+    char *said; /* the begin of the statement under way, if it is wanted; else "" or NULL
+                 */
+    unsigned n_said; /* bytes there is room for */
 };
 
 /* Where servers are made: of one worker. */

@@ -47,6 +47,7 @@ void pool_free(struct pool *pool)
     }
     scram_keys_clear(&pool->keys);
     forget_texts(pool);
+    pool_times_clear(&pool->times);
     memory_free(pool->startup);
     memory_free(pool->welcome);
     if (!pool_is_private(pool)) {

@@ -321,6 +321,7 @@ void client_close(struct client *client, enum close_reason reason)
     if (client->state == CLIENT_CANCELLING)
         cancel_forget_client(client->cancel);
     client_enter(client, CLIENT_CLOSING);
+    worker->n_closed[client->reason]++;
     count_end(client);
     log_end(client, NULL);
 
@@ -429,12 +430,27 @@ void client_refuse(struct client *client, enum close_reason reason, const char *
     client->reason = reason;
     count_refusal(client);
     n = compose_refusal(client, detail, bytes);
+    if (n > 0 && client->pool != NULL)
+        pool_errors_count(&client->pool->errors, ERROR_OF_ROUTER,
+                          close_facts[reason].sqlstate);
     buffer = n > 0 ? buffer_take(client->worker->loop->pond) : NULL;
     if (buffer != NULL && !buffer_add(buffer, bytes, (uint32_t)n)) {
         buffer_give(buffer);
         buffer = NULL;
     }
     end_with(client, buffer, detail);
+}
+
+/* An ErrorResponse of a server's. */
+static void count_words(const struct client *client, const struct buffer *words)
+{
+    struct error_fields error;
+
+    if (buffer_unread(words) < MESSAGE_HEADER_BYTES)
+        return;
+    error_read(words->bytes + words->begin + MESSAGE_HEADER_BYTES,
+               buffer_unread(words) - MESSAGE_HEADER_BYTES, &error);
+    pool_errors_count(&client->pool->errors, ERROR_OF_SERVER, error.sqlstate);
 }
 
 void client_refuse_with(struct client *client, enum close_reason reason,
@@ -445,6 +461,8 @@ void client_refuse_with(struct client *client, enum close_reason reason,
         return;
     }
     client->reason = reason;
+    if (client->pool != NULL)
+        count_words(client, words);
     end_with(client, words, NULL);
 }
 

@@ -71,6 +71,7 @@ struct control {
     struct list waiting;    /* of waiting_count */
     struct log_limit accepts_logged;
     struct log_limit refusals_logged;
+    struct log_limit slow_logged;
     ev_timer accept_pause;
     ev_timer files_look;
     struct deadline shutdown;
@@ -609,6 +610,14 @@ static void on_question(struct message *message, void *receiver)
     desk_ask(control->desk, CONTAINER_OF(message, struct question, message));
 }
 
+static void ask_desk(void *arg, struct question *question)
+{
+    struct control *control = arg;
+
+    question->asker = control->mailbox;
+    desk_ask(control->desk, question);
+}
+
 static struct config *config_of(void *arg)
 {
     return ((struct control *)arg)->config;
@@ -737,6 +746,7 @@ static bool make_workers(struct control *control, struct config *config)
     const struct control_door door = {
         .mailbox = control->mailbox,
         .refusals_logged = &control->refusals_logged,
+        .slow_logged = &control->slow_logged,
         .on_client_gone = on_client_gone,
         .on_admission_missed = on_admission_missed,
         .on_evidence = on_evidence,
@@ -771,6 +781,9 @@ static bool build(struct control *control, struct config *config)
         .begin_gathering = begin_gathering,
         .describe = describe,
         .is_ready = is_ready,
+        .config = config_of,
+        .ask = ask_desk,
+        .count_names = count_names,
     };
 
     static const struct desk_source desk_source = {

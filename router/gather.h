@@ -8,6 +8,7 @@
 
 #include "core/list.h"
 #include "core/mailbox.h"
+#include "router/close_reason.h"
 
 /* More workers than config/keys.def allows cannot be. */
 #define GATHER_WORKERS_MAX 64
@@ -25,7 +26,8 @@ struct gather {
         double longest_iteration_ms;
     } workers[GATHER_WORKERS_MAX];
     unsigned n_workers;
-    bool is_incomplete; /* memory was out somewhere */
+    uint64_t n_closed[CLOSE_REASON_COUNT]; /* clients, of all workers */
+    bool is_incomplete;                    /* memory was out somewhere */
     struct mailbox *home;
     struct pages *pages; /* who asked */
     void (*on_home)(struct message *message, void *control);

@@ -7,6 +7,7 @@
 #include "core/memory.h"
 #include "router/cancel.h"
 #include "router/loss.h"
+#include "router/slow.h"
 #include "router/worker.h"
 #include "wire/auth.h"
 #include "wire/message.h"
@@ -255,6 +256,8 @@ static enum passage follow(struct client *client, size_t n, size_t *n_used,
             }
             if (message.type == 'P' || message.type == 'B')
                 count_statement(client, &message);
+            if (client->pool->terms.log_bytes > 0)
+                slow_note(client, &message);
             if (server->watch.is_on)
                 note_asked(server, &message);
             if (step == MESSAGE_BEGUN) {
@@ -533,6 +536,8 @@ static void set_held(struct parameter_set **set, struct parameter_set *to)
 static void take_server(struct client *client, struct pooled *server)
 {
     client->lease = server;
+    if (server->said != NULL)
+        server->said[0] = '\0';
     client->pool->counts.server_assignments++;
     server->query_began_ns = server->transaction_began_ns = 0;
 }
@@ -1115,24 +1120,48 @@ static void on_sent(struct pooled *server)
     client_settle(client);
 }
 
+/* A query of the client's is over, and so is what was kept of it. */
+static void look_whether_slow(struct client *client, uint64_t took_ns)
+{
+    if (took_ns >= client->pool->terms.log_min_ns)
+        slow_log(client, took_ns);
+    if (client->lease->said != NULL)
+        client->lease->said[0] = '\0';
+}
+
 static void on_ready(struct pooled *server, bool is_idle)
 {
     struct client *client = server->client;
     struct pool_counts *counts = &client->pool->counts;
+    struct pool_times *times = &client->pool->times;
     uint64_t now_ns = client->worker->loop->now_ns;
     bool has_more = !flow_is_at_rest(&server->flow); /* of a pipeline, or transaction */
 
     client->was_replayed = false;
     counts->queries++;
-    if (server->query_began_ns != 0)
+    if (server->query_began_ns != 0) {
         counts->query_time += now_ns - server->query_began_ns;
+        pool_time_count(times, POOL_TIME_query, now_ns - server->query_began_ns);
+        if (client->pool->terms.log_min_ns > 0)
+            look_whether_slow(client, now_ns - server->query_began_ns);
+    }
     server->query_began_ns = flow_is_answering(&server->flow) ? now_ns : 0;
     if (!is_idle)
         return;
     counts->transactions++;
-    if (server->transaction_began_ns != 0)
+    if (server->transaction_began_ns != 0) {
         counts->transaction_time += now_ns - server->transaction_began_ns;
+        pool_time_count(times, POOL_TIME_transaction,
+                        now_ns - server->transaction_began_ns);
+    }
     server->transaction_began_ns = has_more ? now_ns : 0;
+}
+
+static void on_error(struct pooled *server, const char *sqlstate)
+{
+    const struct client *client = server->client;
+
+    pool_errors_count(&client->pool->errors, ERROR_OF_SERVER, sqlstate);
 }
 
 static void on_rest(struct pooled *server)
@@ -1278,6 +1307,7 @@ static const struct lease_events lease_events = {
     .on_reset = on_reset,
     .initial = initial,
     .on_ready = on_ready,
+    .on_error = on_error,
     .on_rest = on_rest,
     .on_unfit = on_unfit,
     .on_lost = on_lost,

@@ -81,10 +81,12 @@ static bool answer(struct client *client, const struct message_report *report,
         client_close(client, CLOSE_NO_MEMORY);
         return false;
     }
-    if (report != NULL)
+    if (report != NULL) {
         REQUIRE(
             buffer_add(buffer, bytes,
                        (uint32_t)message_write_report('E', report, bytes, sizeof bytes)));
+        pool_errors_count(&client->pool->errors, ERROR_OF_ROUTER, report->sqlstate);
+    }
     if (debt == ENDING_OWES_READY)
         REQUIRE(buffer_add(buffer, bytes,
                            (uint32_t)message_write_ready(client->is_in_lost ? 'E' : 'I',

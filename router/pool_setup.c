@@ -69,6 +69,9 @@ static struct pool_terms terms_of(const struct config *config,
                                   const struct pool_asked *asked)
 {
     const struct main_config *main = &config->main;
+    uint64_t log_min_ns =
+        (uint64_t)config_own(settings->log_min_duration, main->log_min_duration) *
+        1000000u;
 
     return (struct pool_terms){
         .role = role_of(settings, asked->role),
@@ -88,6 +91,8 @@ static struct pool_terms terms_of(const struct config *config,
         .check_delay_ms = (uint64_t)main->server_check_delay,
         .resets_always = main->server_reset_query_always,
         .mode = asked->mode,
+        .log_min_ns = log_min_ns,
+        .log_bytes = log_min_ns == 0 ? 0 : (unsigned)main->log_statement_bytes,
     };
 }
 

@@ -358,6 +358,8 @@ static void add_to_gather(struct message *message, void *receiver)
     gather->workers[worker->number].n_clients_total = worker->n_clients_total;
     gather->workers[worker->number].longest_iteration_ms =
         loop_longest_iteration_ms(worker->loop);
+    for (unsigned i = 0; i < CLOSE_REASON_COUNT; i++)
+        gather->n_closed[i] += worker->n_closed[i];
     gather->n_workers = worker->number + 1;
     if (gather->n_workers == worker->n_workers)
         mailbox_post(gather->home, message, gather->on_home);

@@ -47,6 +47,7 @@ struct hold_message {
 struct control_door {
     struct mailbox *mailbox;
     struct log_limit *refusals_logged; /* of all workers together */
+    struct log_limit *slow_logged;     /* likewise: slow queries */
     void (*on_client_gone)(struct message *message, void *control);
     void (*on_admission_missed)(struct message *message, void *control);
     void (*on_evidence)(struct message *message, void *control);
@@ -102,6 +103,7 @@ struct worker {
     uint32_t evidence_node;
     uint32_t random;
     uint64_t n_clients_total;
+    uint64_t n_closed[CLOSE_REASON_COUNT]; /* clients */
     struct message stop;
     bool is_stopping;
     bool is_ending; /* clients without a server are sent away */

@@ -112,7 +112,7 @@ const char *view_status(const struct overview_server *server)
 }
 
 /* HAProxy's codes of check results (management.txt, check_status). */
-static const char *check_code(const struct node_report *report, enum check_kind check)
+const char *view_check_code(const struct node_report *report, enum check_kind check)
 {
     bool asks = check != CHECK_TCP; /* a question, beyond the connection */
 
@@ -157,7 +157,7 @@ static void fill_server(struct stat_row *row, const struct overview *overview, s
     set_number(row, COLUMN_lastchg, seconds_since(overview, report->changed_at_ms));
     set_number(row, COLUMN_downtime, report->down_ms / 1000);
     set(row, COLUMN_check_status, "%s",
-        check_code(report, overview->listeners[i].settings->to->check));
+        view_check_code(report, overview->listeners[i].settings->to->check));
     if (report->http_status != 0)
         set_number(row, COLUMN_check_code, (uint64_t)report->http_status);
     set_number(row, COLUMN_check_duration, report->duration_ms);

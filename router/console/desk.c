@@ -25,7 +25,10 @@ struct switching_request {
 
 static void send_home(struct question *question)
 {
-    mailbox_post(question->home->mailbox, &question->message, question->on_answer);
+    struct mailbox *to =
+        question->home != NULL ? question->home->mailbox : question->asker;
+
+    mailbox_post(to, &question->message, question->on_answer);
 }
 
 static void refuse(struct question *question, const char *sqlstate, const char *why)
@@ -73,6 +76,9 @@ static struct snapshot *new_snapshot(struct desk *desk, struct question *questio
     snapshot->gather.on_home = on_gathered;
     if (with_sums)
         snapshot->gather.sums = snapshot->sums = sums_new();
+    if (snapshot->sums != NULL && question != NULL)
+        snapshot->sums->with_insight = question->command == COMMAND_SHOW_LATENCIES ||
+                                       question->command == COMMAND_SHOW_ERRORS;
     if (!with_sums || snapshot->sums != NULL)
         return snapshot;
     free_snapshot(snapshot);

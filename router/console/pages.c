@@ -4,9 +4,12 @@
 
 #include "core/log.h"
 #include "core/memory.h"
+#include "router/console/api_runs.h"
 #include "router/console/assets.h"
 #include "router/console/holding.h"
+#include "router/console/offer.h"
 #include "router/console/page.h"
+#include "router/console/scrapes.h"
 #include "router/console/sums.h"
 #include "router/console/views.h"
 #include "router/console/web.h"
@@ -20,7 +23,18 @@
 #define VIEWERS_MAX 64u
 
 /* What a target asks for. */
-enum page { PAGE_NONE, PAGE_HTML, PAGE_CSV, PAGE_LIVE, PAGE_ALIVE, PAGE_READY };
+enum page {
+    PAGE_NONE,
+    PAGE_HTML,
+    PAGE_CSV,
+    PAGE_LIVE,
+    PAGE_METRICS,
+    PAGE_API,
+    PAGE_ALIVE,
+    PAGE_READY,
+    PAGE_PRIMARY,
+    PAGE_REPLICA
+};
 
 /* Somebody who looks at the page, as it changes. */
 struct viewer {
@@ -51,6 +65,8 @@ struct pages {
     struct list viewers;
     struct text sections[PAGE_SECTIONS]; /* as viewers have them */
     struct gather *gather;               /* under way */
+    struct scrapes *scrapes;
+    struct api_runs api_runs;
     struct {
         struct web_request *request;
         enum page page;
@@ -87,6 +103,14 @@ static enum page page_of(const struct pages *pages, const char *target)
         return PAGE_ALIVE;
     if (is_path(target, "/readyz"))
         return PAGE_READY;
+    if (is_path(target, "/primary"))
+        return PAGE_PRIMARY;
+    if (is_path(target, "/replica"))
+        return PAGE_REPLICA;
+    if (is_path(target, "/metrics"))
+        return PAGE_METRICS;
+    if (api_is_meant(target))
+        return PAGE_API;
     if (is_path(target, "/") || is_path(target, "/stats") ||
         is_path(target, "/haproxy?stats") || is_path(target, pages->uri))
         return has_option(target, "csv") ? PAGE_CSV : PAGE_HTML;
@@ -457,6 +481,32 @@ static bool may_look(struct pages *pages, struct web_request *request)
     UNREACHABLE();
 }
 
+static void answer_offer(struct pages *pages, struct web_request *request,
+                         enum listener_role role)
+{
+    unsigned status =
+        offer_status(monitor_topology(pages->monitor), web_target(request), role);
+
+    if (!pages->source->is_ready(pages->arg))
+        status = 503;
+    answer_line(request, status, offer_text(status));
+}
+
+/* What only those may see who have the password, if there is one. */
+static void show_page(struct pages *pages, struct web_request *request, enum page page)
+{
+    if (!may_look(pages, request))
+        return;
+    if (page == PAGE_LIVE)
+        add_viewer(pages, request);
+    else if (page == PAGE_METRICS)
+        scrapes_take(pages->scrapes, request);
+    else if (page == PAGE_API)
+        api_take(&pages->api_runs, request);
+    else
+        wait_for_picture(pages, request, page);
+}
+
 static void on_request(void *arg, struct web_request *request)
 {
     struct pages *pages = arg;
@@ -487,12 +537,15 @@ static void on_request(void *arg, struct web_request *request)
     case PAGE_HTML:
     case PAGE_CSV:
     case PAGE_LIVE:
-        if (!may_look(pages, request))
-            break;
-        if (page == PAGE_LIVE)
-            add_viewer(pages, request);
-        else
-            wait_for_picture(pages, request, page);
+    case PAGE_METRICS:
+    case PAGE_API:
+        show_page(pages, request, page);
+        break;
+    case PAGE_PRIMARY:
+        answer_offer(pages, request, ROLE_PRIMARY);
+        break;
+    case PAGE_REPLICA:
+        answer_offer(pages, request, ROLE_REPLICA);
         break;
     }
 }
@@ -523,8 +576,12 @@ struct pages *pages_new(struct loop *loop, const struct doors *doors,
     ev_timer_init(&pages->history_timer, on_history_timer, HISTORY_STEP_MS / 1e3,
                   HISTORY_STEP_MS / 1e3);
     ev_timer_init(&pages->live_timer, on_live_timer, LIVE_S, LIVE_S);
+    api_runs_init(&pages->api_runs, loop, source, arg);
+    pages->scrapes = scrapes_new(loop, doors, monitor, source, arg);
     pages->web = web_new(loop, on_request, pages);
-    if (pages->web == NULL) {
+    if (pages->web == NULL || pages->scrapes == NULL) {
+        web_free(pages->web);
+        scrapes_free(pages->scrapes);
         memory_free(pages);
         return NULL;
     }
@@ -541,6 +598,8 @@ void pages_free(struct pages *pages)
     ev_timer_stop(pages->loop->ev, &pages->history_timer);
     ev_timer_stop(pages->loop->ev, &pages->live_timer);
     refuse_all(pages);
+    scrapes_free(pages->scrapes);
+    api_runs_clear(&pages->api_runs);
     web_free(pages->web);
     for (unsigned i = 0; i < PAGE_SECTIONS; i++)
         text_clear(&pages->sections[i]);

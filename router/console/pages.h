@@ -2,9 +2,13 @@
  *
  *   / /stats /haproxy?stats and [stats] uri   the page; with ;csv HAProxy's table
  *   POST /hold /release                       see holding.h
+ *   /metrics                                  see metrics.h
+ *   /api/v1/...                               see api.h
  *   /healthz                                  200 while the process runs
  *   /readyz                                   200 once every node was asked, until
- * shutdown
+ *                                             shutdown
+ *   /primary /replica                         200 while new clients are led to one, in
+ *                                             every cluster or in that of ?cluster=
  *
  * A page waits for a gather.h message to go round the workers. Requests that come
  * meanwhile share it.
@@ -15,6 +19,7 @@
 #define ROUTER_CONSOLE_PAGES_H
 
 #include "router/console/overview.h"
+#include "router/console/question.h"
 
 /* What pages need of their owner. */
 struct pages_source {
@@ -23,6 +28,10 @@ struct pages_source {
     /* Fills in the numbers that are the owner's. */
     void (*describe)(void *arg, struct overview *overview);
     bool (*is_ready)(void *arg);
+    struct config *(*config)(void *arg); /* borrowed */
+    /* A question for the desk, whose answer goes to control. */
+    void (*ask)(void *arg, struct question *question);
+    void (*count_names)(void *arg, unsigned *n, unsigned *n_asked); /* of DNS */
 };
 
 struct pages;

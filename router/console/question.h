@@ -22,7 +22,8 @@ struct snapshot;
 
 struct question {
     struct message message;
-    struct worker *home;
+    struct worker *home;   /* NULL: control asks by itself */
+    struct mailbox *asker; /* then: where the answer goes */
     struct client *client; /* the home's; NULL: it has gone */
     bool client_is_gone;   /* for control: nobody wants the rest, all is to be freed */
     enum command_name command;

@@ -31,6 +31,8 @@ struct sums *sums_new(void)
 static void free_pool(struct pool_entry *entry)
 {
     memory_free(entry->sum.key);
+    memory_free(entry->sum.times);
+    memory_free(entry->sum.errors);
     memory_free(entry);
 }
 
@@ -173,6 +175,20 @@ static void add_survey(struct pool_survey *to, const struct pool_survey *one)
         to->longest_wait_ns = one->longest_wait_ns;
 }
 
+/* False when memory is out. */
+static bool add_insight(struct pool_sum *sum, const struct pool *pool)
+{
+    if (sum->times == NULL)
+        sum->times = memory_zeroed(sizeof *sum->times);
+    if (sum->errors == NULL)
+        sum->errors = memory_zeroed(sizeof *sum->errors);
+    if (sum->times == NULL || sum->errors == NULL)
+        return false;
+    pool_times_add(sum->times, &pool->times);
+    pool_errors_add(sum->errors, &pool->errors);
+    return true;
+}
+
 static bool add_one_pool(struct sums *sums, const struct pool *pool)
 {
     const struct account *account = pool->account;
@@ -180,7 +196,7 @@ static bool add_one_pool(struct sums *sums, const struct pool *pool)
     struct user_sum *user = get_user(sums, account->user);
     struct pool_survey survey;
 
-    if (sum == NULL || user == NULL)
+    if (sum == NULL || user == NULL || (sums->with_insight && !add_insight(sum, pool)))
         return false;
     pool_survey(pool, &survey);
     add_survey(&sum->servers, &survey);

@@ -25,6 +25,8 @@ struct pool_sum {
     struct pool_survey servers; /* but for its `why` */
     char why[160]; /* clients wait, in one of the workers; "" = nothing is known */
     struct pool_counts counts;
+    struct pool_times_sum *times; /* NULL: they are not wanted, or it is the console */
+    struct pool_errors *errors;   /* likewise */
 };
 
 struct user_sum {
@@ -40,6 +42,7 @@ struct sums {
     void *pool_table, *user_table;                /* the same, to be found by name */
     unsigned n_clients, n_clients_idle, n_logins; /* of LISTS */
     unsigned n_servers, n_servers_idle;
+    bool with_insight; /* set before the first worker: times and errors are wanted */
 };
 
 struct sums *sums_new(void) MUST_CHECK;

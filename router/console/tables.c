@@ -6,6 +6,7 @@
 
 #include "config/setting.h"
 #include "core/memory.h"
+#include "router/console/insight.h"
 #include "router/console/row.h"
 
 /* A table of control's: writes the n-th row. */
@@ -512,6 +513,23 @@ static enum row_step add_user(struct snapshot *snapshot, struct question *questi
     return ended(&row);
 }
 
+/* ---- LATENCIES, ERRORS --------------------------------------------------------------
+ */
+
+static enum row_step add_insight(struct snapshot *snapshot, struct question *question)
+{
+    enum view_name view = command_facts[question->command].view;
+    unsigned n_places = insight_places(view);
+
+    if (snapshot->at >= snapshot->n_pools * n_places)
+        return ROW_NONE;
+    return insight_add_row(snapshot->pools[snapshot->at / n_places], view,
+                           (unsigned)(snapshot->at % n_places), question->binary,
+                           &question->rows)
+               ? ROW_ADDED
+               : ROW_NO_ROOM;
+}
+
 /* ---- CLUSTERS, NODES, SWITCHOVERS, SWITCHOVER ---------------------------------------
  */
 
@@ -554,7 +572,8 @@ static const add_row adders[VIEW_COUNT] = {
     [VIEW_LISTS] = add_list,           [VIEW_USERS] = add_user,
     [VIEW_PEERS] = add_peer,           [VIEW_CLUSTERS] = add_of_clusters,
     [VIEW_NODES] = add_of_clusters,    [VIEW_SWITCHOVERS] = add_of_clusters,
-    [VIEW_SWITCHOVER] = add_step,
+    [VIEW_SWITCHOVER] = add_step,      [VIEW_LATENCIES] = add_insight,
+    [VIEW_ERRORS] = add_insight,
 };
 
 void tables_answer(struct snapshot *snapshot, struct question *question)

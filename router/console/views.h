@@ -10,5 +10,7 @@ void view_csv(const struct overview *overview, struct text *out);
 
 /* What a node is to a listener, in HAProxy's words: UP, DOWN, DRAIN, ... */
 const char *view_status(const struct overview_server *server);
+/* The result of the last check, in HAProxy's words: L7OK, L4CON, ... */
+const char *view_check_code(const struct node_report *report, enum check_kind check);
 
 #endif

@@ -291,12 +291,22 @@ const char *web_body(const struct web_request *request, bool *is_too_long)
     return text_get(&request->body);
 }
 
-const char *web_authorization(const struct web_request *request)
+static const char *header_of(const struct web_request *request, const char *name)
 {
-    const char *value = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
-                                                    MHD_HTTP_HEADER_AUTHORIZATION);
+    const char *value =
+        MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
 
     return value == NULL ? "" : value;
+}
+
+const char *web_authorization(const struct web_request *request)
+{
+    return header_of(request, MHD_HTTP_HEADER_AUTHORIZATION);
+}
+
+const char *web_accept(const struct web_request *request)
+{
+    return header_of(request, MHD_HTTP_HEADER_ACCEPT);
 }
 
 bool web_is_local(const struct web_request *request)

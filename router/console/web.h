@@ -53,6 +53,7 @@ const char *web_method(const struct web_request *request);
  * memory was out. */
 const char *web_body(const struct web_request *request, bool *is_too_long);
 const char *web_authorization(const struct web_request *request); /* the header, or "" */
+const char *web_accept(const struct web_request *request);        /* likewise */
 /* Whether it comes by a unix socket. */
 bool web_is_local(const struct web_request *request);
 /* Whom it comes from; false: from a unix socket. */

@@ -27,6 +27,7 @@ static struct {
     unsigned n_gathers;
     struct gather *gather; /* under way */
     bool refuses, is_ready;
+    unsigned fail_at; /* allocations, from when a gather is home */
 } owner;
 
 static bool begin_gathering(void *arg, struct gather *gather)
@@ -53,10 +54,25 @@ static bool is_ready(void *arg)
     return owner.is_ready;
 }
 
+static struct config *config_now(void *arg)
+{
+    (void)arg;
+    return config;
+}
+
+static void count_names(void *arg, unsigned *n, unsigned *n_asked)
+{
+    (void)arg;
+    *n = 5;
+    *n_asked = 3;
+}
+
 static const struct pages_source source = {
     .begin_gathering = begin_gathering,
     .describe = describe,
     .is_ready = is_ready,
+    .config = config_now,
+    .count_names = count_names,
 };
 
 /* In the place of the monitor's: the two nodes of the configuration, and one of a cluster
@@ -144,6 +160,7 @@ static void bring_home(void)
     tally = tally_get(&gather->tallies, "rw", 0);
     tally->waiting_max = 7;
     gather->n_workers = 1;
+    memory_fail_at = owner.fail_at;
     gather->on_home(&gather->message, &owner);
 }
 
@@ -510,4 +527,71 @@ Test(pages, survive_each_allocation_failure)
         browser_close(browser);
     }
     cr_expect_gt(nth, 4);
+}
+
+/* ---- metrics, and what balances ask -------------------------------------------------
+ */
+
+static bool says(const char *line)
+{
+    return strstr(browser_body(&browsers[0]), line) != NULL;
+}
+
+Test(pages, metrics_are_of_the_kind_that_was_asked_for)
+{
+    cr_expect_eq(ask("GET /metrics"), 200);
+    cr_expect_not_null(
+        strstr(browsers[0].answer, "Content-Type: text/plain; version=0.0.4"));
+    cr_expect(says("\n# TYPE haproxy_server_bytes_in_total counter\n"));
+    cr_expect(says("\nhaproxy_server_bytes_in_total{proxy=\"rw\",server=\"n1\"} 4711\n"));
+    cr_expect(says("\npgbouncer_cached_dns_names 5\n"));
+    cr_expect_not(says("# EOF"));
+    cr_expect_eq(ask("GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text\r\n"
+                     "X-Rest:"),
+                 200);
+    cr_expect_not_null(strstr(browsers[0].answer,
+                              "Content-Type: application/openmetrics-text; version=1"));
+    cr_expect(says("\n# TYPE haproxy_server_bytes_in counter\n"));
+    cr_expect(says("\nhaproxy_server_bytes_in_total{proxy=\"rw\",server=\"n1\"} 4711\n"));
+    cr_expect(says("\n# EOF\n"));
+}
+
+Test(pages, metrics_without_memory_are_refused)
+{
+    unsigned n_refused = 0;
+
+    for (unsigned n = 1; n < 60; n++) {
+        struct browser *browser = &browsers[1];
+        bool was_answered = false;
+
+        browser_open(browser, &address);
+        browser_say(browser,
+                    "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        for (unsigned i = 0; i < 1000 && owner.gather == NULL; i++)
+            (void)browser_wait(browser, loop, 2);
+        cr_assert_not_null(owner.gather);
+        owner.fail_at = n;
+        bring_home();
+        for (unsigned i = 0; i < 2000 && !was_answered; i++)
+            was_answered = browser_wait(browser, loop, 2);
+        owner.fail_at = memory_fail_at = 0;
+        browser_close(browser);
+        cr_assert(was_answered);
+        n_refused += atoi(browser->answer + 9) != 200;
+    }
+    cr_expect_gt(n_refused, 10);
+}
+
+Test(pages, who_balances_is_told_whether_there_is_a_node)
+{
+    cr_expect_eq(ask("GET /primary"), 200);
+    cr_expect_eq(ask("GET /replica?cluster=main"), 200);
+    cr_expect_eq(ask("GET /replica?cluster=mai"), 404);
+    owner.is_ready = false;
+    cr_expect_eq(ask("GET /primary"), 503);
+    owner.is_ready = true;
+    topology->clusters[0].nodes[0].is_up = topology->clusters[0].nodes[1].is_up = false;
+    cr_expect_eq(ask("GET /primary"), 503);
+    cr_expect_eq(ask("GET /replica"), 503);
+    cr_expect_eq(owner.n_gathers, 0);
 }
