@@ -29,6 +29,9 @@ enum listener_role {
     ROLE_ANY,
     ROLE_DEFAULT /* own_role only: with mode = pool what the client's database says */
 };
+/* What may be asked for on the runtime socket; who may more may less. */
+enum socket_level { SOCKET_USER, SOCKET_OPERATOR, SOCKET_ADMIN };
+
 enum balance {
     BALANCE_ROUNDROBIN,
     BALANCE_LEASTCONN,
@@ -143,6 +146,7 @@ struct network_list {
 #define C_ENDPOINTS struct endpoint_list
 #define C_NETWORKS struct network_list
 #define C_log_format enum log_format
+#define C_socket_level enum socket_level
 #define C_check enum check_kind
 #define C_ro_fallback enum ro_fallback
 #define C_mode enum listener_mode

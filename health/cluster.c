@@ -23,10 +23,12 @@ static enum node_role shown_role(const struct cluster *cluster, size_t i)
     return cluster->nodes[i]->verdict.role;
 }
 
-static bool is_drained(const struct cluster_config *config, const char *name)
+static bool is_configured_to_drain(const struct cluster *cluster, const struct node *node)
 {
-    for (size_t i = 0; i < config->drain.n; i++)
-        if (strcmp(config->drain.items[i], name) == 0)
+    const struct name_list *names = &cluster->config->drain;
+
+    for (size_t i = 0; i < names->n; i++)
+        if (strcmp(names->items[i], node->config->name) == 0)
             return true;
     return false;
 }
@@ -62,7 +64,7 @@ static bool may_be_next(const struct cluster *cluster, size_t i)
     const struct verdict *verdict = &cluster->nodes[i]->verdict;
 
     if (present == NULL || present->cause == HOLD_BY_LOSS || !cluster->config->prewarm ||
-        !is_replica_in_order(verdict) ||
+        !is_replica_in_order(verdict) || cluster->nodes[i]->word == WORD_MAINT ||
         hold_leads_away(&cluster->hold, cluster->nodes[i]->config->name))
         return false;
     if (cluster->asked_for[0] != '\0')
@@ -70,6 +72,15 @@ static bool may_be_next(const struct cluster *cluster, size_t i)
     return verdict->lag_bytes < 0
                ? least_lag(cluster) < 0
                : verdict->lag_bytes < least_lag(cluster) + CANDIDATES_APART;
+}
+
+/* What an operator has said goes before what is configured. */
+static bool is_drained(const struct cluster *cluster, const struct node *node)
+{
+    if (node->awaits_check)
+        return true;
+    return node->word == WORD_NONE ? is_configured_to_drain(cluster, node)
+                                   : node->word != WORD_READY;
 }
 
 void cluster_show_node(const struct cluster *cluster, size_t i,
@@ -83,7 +94,9 @@ void cluster_show_node(const struct cluster *cluster, size_t i,
         .n_addresses = node->n_addresses,
         .role = shown_role(cluster, i),
         .is_lagging = verdict->is_lagging,
-        .is_draining = is_drained(cluster->config, node->config->name),
+        .is_draining = is_drained(cluster, node) || node->weight == 0,
+        .is_in_maintenance = node->word == WORD_MAINT,
+        .weight = node->weight,
         .is_leaving = hold_leads_away(&cluster->hold, node->config->name),
         .is_candidate = may_be_next(cluster, i),
         .begins_with_tls = cluster->config->sslnegotiation == SSLNEGOTIATION_DIRECT,
@@ -305,6 +318,8 @@ static struct pace_view look(const struct cluster *cluster)
     for (size_t i = 0; i < cluster->n_nodes; i++) {
         const struct verdict *verdict = &cluster->nodes[i]->verdict;
 
+        if (cluster->nodes[i]->word == WORD_MAINT)
+            continue; /* faster rounds would tell nothing of it */
         is_any_up = is_any_up || verdict->checks.is_up;
         view.is_promotion_near =
             view.is_promotion_near || is_promotion_near(&verdict->last);
@@ -1010,7 +1025,29 @@ void cluster_start(struct cluster *cluster)
 bool cluster_is_ready(const struct cluster *cluster)
 {
     for (size_t i = 0; i < cluster->n_nodes; i++)
-        if (!cluster->nodes[i]->verdict.checks.is_known)
+        if (!cluster->nodes[i]->verdict.checks.is_known &&
+            cluster->nodes[i]->word != WORD_MAINT)
             return false;
     return cluster->n_nodes > 0;
+}
+
+/* ---- what operators say ---- */
+
+void cluster_set_word(struct cluster *cluster, size_t i, enum node_word word)
+{
+    struct node *node = cluster->nodes[i];
+    bool was_in_maintenance = node->word == WORD_MAINT;
+
+    if (word == WORD_READY && !is_configured_to_drain(cluster, node))
+        word = WORD_NONE;
+    node_set_word(node, word);
+    if (was_in_maintenance != (word == WORD_MAINT))
+        begin_round_soon(cluster);
+    cluster->on_change(cluster->arg);
+}
+
+void cluster_set_weight(struct cluster *cluster, size_t i, unsigned weight)
+{
+    cluster->nodes[i]->weight = weight;
+    cluster->on_change(cluster->arg);
 }

@@ -217,12 +217,13 @@ void monitor_waiting(struct monitor *monitor, const char *cluster, unsigned n_wa
 
 /* ---- holds ---- */
 
-static bool has_node(const struct cluster *cluster, const char *name)
+/* -1: it has none of that name. */
+static int find_node(const struct cluster *cluster, const char *name)
 {
-    for (size_t i = 0; i < cluster->n_nodes; i++)
+    for (size_t i = 0; cluster != NULL && i < cluster->n_nodes; i++)
         if (strcmp(cluster->nodes[i]->config->name, name) == 0)
-            return true;
-    return false;
+            return (int)i;
+    return -1;
 }
 
 uint64_t monitor_hold(struct monitor *monitor, const char *cluster_name, const char *node,
@@ -235,7 +236,7 @@ uint64_t monitor_hold(struct monitor *monitor, const char *cluster_name, const c
     else if (cluster->config->check == CHECK_TCP)
         snprintf(why, MONITOR_WHY_MAX,
                  "nobody knows the roles of nodes with check = tcp");
-    else if (*node != '\0' && !has_node(cluster, node))
+    else if (*node != '\0' && find_node(cluster, node) < 0)
         snprintf(why, MONITOR_WHY_MAX, "there is no node \"%.60s\" in cluster \"%.60s\"",
                  node, cluster_name);
     else
@@ -328,6 +329,52 @@ void monitor_count_held(struct monitor *monitor, const char *cluster, uint64_t h
     record->n_unknown += counts->n_unknown;
     if (counts->longest_wait_ms > record->longest_wait_ms)
         record->longest_wait_ms = counts->longest_wait_ms;
+}
+
+/* ---- what operators say ---- */
+
+bool monitor_set_word(struct monitor *monitor, const char *cluster_name, const char *node,
+                      enum node_word word, const char *who)
+{
+    static const char *const words[] = {[WORD_NONE] = "nothing",
+                                        [WORD_READY] = "ready",
+                                        [WORD_DRAIN] = "drain",
+                                        [WORD_MAINT] = "maintenance"};
+    struct cluster *cluster = find_cluster(monitor, cluster_name);
+    int i = find_node(cluster, node);
+
+    if (i < 0)
+        return false;
+    LOG(INFO, "node state set", TEXT("cluster", cluster_name), TEXT("node", node),
+        TEXT("state", words[word]), TEXT("by", who));
+    cluster_set_word(cluster, (size_t)i, word);
+    return true;
+}
+
+bool monitor_set_weight(struct monitor *monitor, const char *cluster_name,
+                        const char *node, unsigned weight, const char *who)
+{
+    struct cluster *cluster = find_cluster(monitor, cluster_name);
+    int i = find_node(cluster, node);
+
+    if (i < 0)
+        return false;
+    LOG(INFO, "node weight set", TEXT("cluster", cluster_name), TEXT("node", node),
+        NUMBER("weight", weight), TEXT("by", who));
+    cluster_set_weight(cluster, (size_t)i, weight);
+    return true;
+}
+
+void monitor_reset_counts(struct monitor *monitor)
+{
+    for (size_t i = 0; i < monitor->n_clusters; i++)
+        for (size_t k = 0; k < monitor->clusters[i]->n_nodes; k++) {
+            struct node *node = monitor->clusters[i]->nodes[k];
+
+            node->n_failed = node->n_downs = node->down_ms = 0;
+            if (node->down_since_ms != 0)
+                node->down_since_ms = loop_now_ms(monitor->loop);
+        }
 }
 
 static void report_cluster(const struct cluster *cluster, struct cluster_report *report)

@@ -111,6 +111,18 @@ void monitor_count_held(struct monitor *monitor, const char *cluster, uint64_t h
  * cluster, or several: `why` says it. */
 bool monitor_reset(struct monitor *monitor, const char *cluster, const char *user,
                    char why[MONITOR_WHY_MAX]) MUST_CHECK;
+/* ---- what operators say of a node, which stays through reloads ---- */
+
+/* `who` says it, and from where, for the log. WORD_READY takes back the other two, and
+ * what `drain` says. False when there is no such node. */
+bool monitor_set_word(struct monitor *monitor, const char *cluster, const char *node,
+                      enum node_word word, const char *who) MUST_CHECK;
+/* At most NODE_WEIGHT_MAX; 1 where nobody has said anything. */
+bool monitor_set_weight(struct monitor *monitor, const char *cluster, const char *node,
+                        unsigned weight, const char *who) MUST_CHECK;
+
+/* Begins to count failed checks, downs and time spent down anew. */
+void monitor_reset_counts(struct monitor *monitor);
 
 /* One cluster as a whole, for views. */
 struct cluster_report {

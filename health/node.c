@@ -72,6 +72,8 @@ static void on_result(void *arg, const struct sample *result)
         verdict_add(&node->verdict, &sample, &node->settings);
         node->checked_at_ms = loop_now_ms(node->loop);
         node->n_failed += !node->verdict.checks.last_ok;
+        if (node->verdict.checks.last_ok || !node->verdict.checks.is_up)
+            node->awaits_check = false;
         if (is_without_connection(&sample))
             resolver_refresh(node->watch);
         node->on_news(node->arg, node, &before);
@@ -121,8 +123,8 @@ static void ask_now(struct node *node)
 {
     node->asks_again = false;
     ev_timer_stop(node->loop->ev, &node->delayed);
-    if (!node->is_looked_up)
-        return; /* on_addresses() will ask */
+    if (node->word == WORD_MAINT || !node->is_looked_up)
+        return; /* who ends the maintenance, or on_addresses(), will ask */
     if (node->n_addresses == 0) {
         fail_unresolved(node);
         return;
@@ -161,6 +163,28 @@ void node_ask_anew(struct node *node, uint64_t round)
     node->asks_again = is_running;
 }
 
+static void stop_asking(struct node *node)
+{
+    node->asks_again = false;
+    ev_timer_stop(node->loop->ev, &node->delayed);
+    inquiry_stop(&node->inquiry);
+    for (size_t i = 0; i < node->n_uris; i++)
+        inquiry_stop(&node->uris[i].inquiry);
+}
+
+void node_set_word(struct node *node, enum node_word word)
+{
+    bool was_in_maintenance = node->word == WORD_MAINT;
+
+    node->word = word;
+    node->awaits_check = word != WORD_MAINT && (was_in_maintenance || node->awaits_check);
+    if (word != WORD_MAINT)
+        return;
+    stop_asking(node);
+    if (node->verdict.claim == CLAIM_FULL)
+        node->verdict.claim = CLAIM_STAYS;
+}
+
 /* ---- addresses ---- */
 
 static void on_addresses(void *arg, const struct address *addresses, size_t n,
@@ -175,9 +199,7 @@ static void on_addresses(void *arg, const struct address *addresses, size_t n,
         return;
     }
     node->look_up_error[0] = '\0';
-    inquiry_stop(&node->inquiry); /* what it asks for is not there any more */
-    for (size_t i = 0; i < node->n_uris; i++)
-        inquiry_stop(&node->uris[i].inquiry);
+    stop_asking(node); /* what it asks for is not there any more */
     node->n_addresses = n < NODE_ADDRESSES_MAX ? n : NODE_ADDRESSES_MAX;
     for (size_t i = 0; i < node->n_addresses; i++) {
         node->addresses[i] = addresses[i];
@@ -293,6 +315,7 @@ node_new(const struct node_tools *tools, const struct node_config *config,
                                   .max_lag_bytes = (uint64_t)cluster->max_lag};
     node->verdict.lag_bytes = -1;
     node->round = 1;
+    node->weight = 1;
     snprintf(node->described, sizeof node->described, "unknown");
     ev_timer_init(&node->delayed, on_delay_over, 0., 0.);
     plan_check(node, tools, cluster);
@@ -364,6 +387,9 @@ void node_inherit(struct node *node, const struct node *old)
     node->round = old->round;
     node->checked_at_ms = old->checked_at_ms;
     node->n_failed = old->n_failed;
+    node->word = old->word;
+    node->awaits_check = old->awaits_check;
+    node->weight = old->weight;
     node->is_served = old->is_served;
     node->changed_at_ms = old->changed_at_ms;
     node->n_downs = old->n_downs;

@@ -51,6 +51,9 @@ struct node {
     void *arg;
 
     uint64_t checked_at_ms, n_failed;
+    enum node_word word;
+    bool awaits_check; /* it was in maintenance until now */
+    unsigned weight;
     /* What the cluster keeps about the node as it is seen from outside. */
     bool is_served; /* up, in a role that is used */
     uint64_t changed_at_ms, n_downs, down_ms;
@@ -93,6 +96,9 @@ void node_ask_anew(struct node *node, uint64_t round);
 
 /* Its REST is asked so from now on; borrowed, as that of the tools was. */
 void node_set_restapi_tls(struct node *node, struct tls_context *tls);
+/* In maintenance it is asked nothing, and what was known of it stays: but if it was the
+ * primary, any other that claims to be is believed. */
+void node_set_word(struct node *node, enum node_word word);
 
 uint32_t node_uris_ok(const struct node *node); /* as topology_node's uris_ok */
 

@@ -99,8 +99,10 @@ static bool nodes_differ(const struct topology_node *a, const struct topology_no
     if (a->id != b->id || a->role != b->role || a->is_up != b->is_up ||
         a->is_lagging != b->is_lagging ||
         a->is_replica_for_all != b->is_replica_for_all ||
-        a->is_draining != b->is_draining || a->is_leaving != b->is_leaving ||
-        a->is_candidate != b->is_candidate || a->serves_any_role != b->serves_any_role ||
+        a->is_draining != b->is_draining ||
+        a->is_in_maintenance != b->is_in_maintenance || a->weight != b->weight ||
+        a->is_leaving != b->is_leaving || a->is_candidate != b->is_candidate ||
+        a->serves_any_role != b->serves_any_role ||
         a->begins_with_tls != b->begins_with_tls || a->uris_ok != b->uris_ok ||
         a->timeline != b->timeline || a->load != b->load ||
         a->n_addresses != b->n_addresses || strcmp(a->name, b->name) != 0)

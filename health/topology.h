@@ -37,6 +37,15 @@ struct node_load *node_load_new(void) MUST_CHECK;
 struct node_load *node_load_hold(struct node_load *load);
 void node_load_release(struct node_load *load);
 
+/* What an operator has said of a node, at run time; it stays until he says otherwise. */
+enum node_word {
+    WORD_NONE,  /* nothing: as it is configured */
+    WORD_READY, /* it serves, though `drain` names it */
+    WORD_DRAIN, /* no new work; what runs goes on */
+    WORD_MAINT  /* the same, and nobody asks it how it is */
+};
+#define NODE_WEIGHT_MAX 256u /* as HAProxy has it */
+
 struct topology_node {
     uint32_t
         id; /* the same through reloads while name, host and ports stay; never reused */
@@ -49,16 +58,33 @@ struct topology_node {
     bool is_lagging;         /* a replica behind by more than max_lag */
     bool is_replica_for_all; /* Patroni's /replica would say 200: running, not
                                 noloadbalance */
-    bool is_draining;        /* named in `drain` */
-    bool is_leaving;         /* a hold is on, since it ceases to be the primary */
-    bool is_candidate;       /* likewise, and this one may be the next: for prewarming */
-    bool begins_with_tls;    /* sslnegotiation = direct: for our own connections */
-    bool serves_any_role;    /* check = tcp: nobody knows its role */
-    uint32_t uris_ok;        /* bit i: the cluster's check_uris[i] answered 200 */
-    uint32_t timeline;       /* 0 = not known */
-    int64_t lag_bytes;       /* of a replica behind its primary; -1 = not known */
+    bool is_draining;        /* named in `drain`, or told to; or not checked yet after
+                                maintenance */
+    bool is_in_maintenance;
+    unsigned weight;      /* of new work, beside others; with 0 it drains */
+    bool is_leaving;      /* a hold is on, since it ceases to be the primary */
+    bool is_candidate;    /* likewise, and this one may be the next: for prewarming */
+    bool begins_with_tls; /* sslnegotiation = direct: for our own connections */
+    bool serves_any_role; /* check = tcp: nobody knows its role */
+    uint32_t uris_ok;     /* bit i: the cluster's check_uris[i] answered 200 */
+    uint32_t timeline;    /* 0 = not known */
+    int64_t lag_bytes;    /* of a replica behind its primary; -1 = not known */
     struct node_load *load;
 };
+
+/* The node's share of new work, among those that take any. */
+static inline unsigned node_share(const struct topology_node *node)
+{
+    return node->weight > 0 ? node->weight : 1;
+}
+/* Which of `n_shares` the turn falls on, where nodes with more than one follow each
+ * other as evenly as they can: by multiples of the golden ratio. */
+static inline unsigned node_turn(uint32_t turn, unsigned n_nodes, unsigned n_shares)
+{
+    return n_shares == n_nodes
+               ? turn % n_nodes
+               : (unsigned)((uint64_t)(uint32_t)(turn * 2654435769u) * n_shares >> 32);
+}
 
 #define TOPOLOGY_URIS_MAX 32
 

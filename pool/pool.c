@@ -76,7 +76,9 @@ void pool_why_waiting(const struct need *need, char why[ACCOUNT_WHY_MAX])
                             ? NULL
                             : ledger_blocking(need->pool->pools->ledger, &need->waiter);
 
-    if (pool_is_held(need->pool))
+    if (pool_is_paused(need->pool))
+        snprintf(why, ACCOUNT_WHY_MAX, "the database is paused (PAUSE, KILL)");
+    else if (pool_is_held(need->pool))
         snprintf(why, ACCOUNT_WHY_MAX, "%s",
                  pool_cluster(need->pool)->primary < 0
                      ? pool_cluster(need->pool)->why_no_primary
@@ -203,6 +205,8 @@ bool member_is_old(const struct member *member)
     const struct security *security = member->pool->pools->home.security;
     uint64_t lifetime_ms = member->pool->terms.lifetime_ms;
 
+    if (member_is_to_be_closed(member))
+        return true;
     if (security != NULL && member->pooled.generation != security->generation)
         return true;      /* servers are spoken to in another way now */
     if (lifetime_ms == 0) /* each is used once */

@@ -20,6 +20,7 @@
 #include "pool/counts.h"
 #include "pool/errors.h"
 #include "pool/guests.h"
+#include "pool/halts.h"
 #include "pool/pooled.h"
 #include "pool/times.h"
 
@@ -87,6 +88,8 @@ struct pool {
     struct list guests; /* of the clients, their users */
     struct pool_counts counts;
     uint64_t used_at_ms;
+    uint64_t
+        renewed_at_ms; /* RECONNECT: who was opened until then is closed; 0 = never */
     uint64_t mean_lease_ns; /* of the last ones */
     bool is_filling;        /* it has fewer than min_pool_size, and opens them */
     struct pool_errors errors;
@@ -182,6 +185,7 @@ struct pools {
     struct list memories; /* of TLS with nodes: security_memory() */
     struct slab *needs;   /* a waiting client costs no allocation */
     struct list inquests;
+    struct halts halts;
     struct pool_end ends[POOL_ENDS_KEPT]; /* the last ones; a ring */
     unsigned n_ends;                      /* ever */
     struct list pools;
@@ -213,6 +217,17 @@ void pools_set_topology(struct pools *pools, struct topology *topology);
 /* How servers are opened from now on; those that were opened in another way serve their
  * clients and close. */
 void pools_set_security(struct pools *pools, struct security *security);
+
+/* What an operator says of a database ("" = all, of PAUSE and RESUME). False when memory
+ * is out. */
+bool pools_halt(struct pools *pools, const char *database, enum halt_kind kind,
+                bool on) MUST_CHECK;
+bool pools_has_halt(const struct pools *pools, const char *database, enum halt_kind kind);
+/* Its servers are closed as soon as they are at rest; "" = of all. */
+void pools_renew(struct pools *pools, const char *database);
+/* Adds how many servers it has here, and how many of them are to be closed. */
+void pools_count_servers(const struct pools *pools, const char *database,
+                         unsigned *n_servers, unsigned *n_to_close);
 
 /* The worker's share of an account's pool, made when there is none. Takes over the
  * account's reference. NULL when memory is out. */

@@ -4,6 +4,7 @@
  *   pool_nodes.c     which node a server may be on
  *   pool_opening.c   a server's way from the grant of a slot to its first lease
  *   pool_prewarm.c   ... in advance, at nodes that may become the primary
+ *   pool_halts.c     PAUSE, RECONNECT and what is like them
  *   pool_handover.c  ... to a client of another worker
  *   pool_notices.c   what the ledger has other workers told
  *   pool_holds.c     what is told of changes of the primary
@@ -85,6 +86,20 @@ bool pool_may_have(const struct pool *pool, uint32_t node_id);
 bool pool_may_keep(const struct pool *pool, uint32_t node_id);
 /* NULL when it has not. */
 const struct topology_node *pool_usable_node(struct pool *pool, uint32_t node_id);
+
+/* ---- pool_halts.c -------------------------------------------------------------------
+ */
+
+/* Nobody gets a server of it. */
+bool pool_is_paused(const struct pool *pool);
+/* As soon as it is at rest. */
+bool member_is_to_be_closed(const struct member *member);
+
+/* ---- pool_upkeep.c ------------------------------------------------------------------
+ */
+
+/* What it has, and who waits, as the present topology and halts have it. */
+void pool_follow_topology(struct pool *pool);
 
 /* ---- pool.c -------------------------------------------------------------------------
  */

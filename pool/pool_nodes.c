@@ -88,16 +88,18 @@ const struct topology_cluster *pool_cluster(const struct pool *pool)
                : topology_cluster(pool->pools->topology, pool->cluster);
 }
 
-/* The n-th of the nodes that could be asked for a server now; NULL when there are not so
- * many. `*n_usable` is how many there are. */
+/* The node with the n-th share of those that could be asked for a server now; NULL when
+ * there are not so many. `*n_usable` is how many nodes there are. */
 static struct pool_branch *usable_branch(struct pool *pool, unsigned n,
-                                         unsigned *n_usable)
+                                         unsigned *n_usable, unsigned *n_shares)
 {
     const struct topology_cluster *cluster = pool_cluster(pool);
     uint64_t now_ms = loop_now_ms(pool->pools->loop);
     struct pool_branch *found = NULL;
 
-    *n_usable = 0;
+    *n_usable = *n_shares = 0;
+    if (pool_is_paused(pool))
+        return NULL;
     for (size_t i = 0; cluster != NULL && i < cluster->n_nodes; i++) {
         struct pool_branch *branch;
 
@@ -106,9 +108,10 @@ static struct pool_branch *usable_branch(struct pool *pool, unsigned n,
         branch = pool_get_branch(pool, cluster->nodes[i].id);
         if (branch == NULL || branch->retry_at_ms > now_ms)
             continue;
-        if (*n_usable == n)
-            found = branch;
         (*n_usable)++;
+        *n_shares += node_share(&cluster->nodes[i]);
+        if (found == NULL && n < *n_shares)
+            found = branch;
     }
     return found;
 }
@@ -116,12 +119,13 @@ static struct pool_branch *usable_branch(struct pool *pool, unsigned n,
 /* The node on which a server is to be opened next, by turns; NULL when there is none. */
 struct pool_branch *pool_choose_branch(struct pool *pool)
 {
-    unsigned n_usable, n_again;
-    struct pool_branch *first = usable_branch(pool, 0, &n_usable);
+    unsigned n_usable, n_shares, n;
+    struct pool_branch *first = usable_branch(pool, 0, &n_usable, &n_shares);
 
     if (n_usable <= 1 || pool->terms.takes_first_node)
         return first;
-    return usable_branch(pool, pool->pools->turn++ % n_usable, &n_again);
+    n = node_turn(pool->pools->turn++, n_usable, n_shares);
+    return usable_branch(pool, n, &n_usable, &n_shares);
 }
 
 static bool asks_of_node(const struct pool *pool, uint32_t node_id,
@@ -138,6 +142,8 @@ static bool asks_of_node(const struct pool *pool, uint32_t node_id,
 
 bool pool_may_have(const struct pool *pool, uint32_t node_id)
 {
+    if (pool_is_paused(pool) && !pool_is_private(pool))
+        return false;
     return asks_of_node(pool, node_id, takes_role);
 }
 

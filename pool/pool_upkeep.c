@@ -120,7 +120,7 @@ static void on_cuts(struct ev_loop *ev, ev_timer *timer, int events)
 
 /* Servers whose node has lost the role are never lent again; who waits, waits elsewhere.
  */
-static void follow_topology(struct pool *pool)
+void pool_follow_topology(struct pool *pool)
 {
     forget_refusals(pool);
     LIST_EACH_SAFE(item, &pool->idle)
@@ -202,7 +202,7 @@ void pools_set_topology(struct pools *pools, struct topology *topology)
     topology_release(before);
     LIST_EACH(item, &pools->pools)
     {
-        follow_topology(CONTAINER_OF(item, struct pool, in_pools));
+        pool_follow_topology(CONTAINER_OF(item, struct pool, in_pools));
     }
     ledger_followed(pools->ledger, pools->worker, topology->generation, &todo);
     pools_post(pools, &todo);

@@ -97,7 +97,7 @@ const struct pooled *pool_next_server(const struct pool *pool, uint64_t after_id
     keep_next(&pool->busy, after_id, &next);
     if (next == NULL)
         return NULL;
-    *is_doomed = next->is_doomed;
+    *is_doomed = member_is_to_be_closed(next);
     return &next->pooled;
 }
 

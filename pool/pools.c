@@ -23,6 +23,7 @@ bool pools_init(struct pools *pools, struct loop *loop, unsigned worker,
     pools->needs = slab_new(sizeof(struct need));
     list_init(&pools->pools);
     list_init(&pools->inquests);
+    halts_init(&pools->halts);
     list_init(&pools->memories);
     pools->home.memories = &pools->memories;
     pools_begin_upkeep(pools);
@@ -92,6 +93,7 @@ void pools_clear(struct pools *pools)
     {
         pool_free(CONTAINER_OF(item, struct pool, in_pools));
     }
+    halts_clear(&pools->halts);
     table_clear(&pools->by_account);
     table_clear(&pools->by_branch);
     topology_release(pools->topology);

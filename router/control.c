@@ -13,7 +13,9 @@
 #include "core/memory.h"
 #include "core/resolver.h"
 #include "router/console/desk.h"
+#include "router/console/halting.h"
 #include "router/console/pages.h"
+#include "router/console/runtime.h"
 #include "router/console/switching.h"
 #include "router/console/web.h"
 #include "router/door.h"
@@ -57,8 +59,10 @@ struct control {
     struct admission admission;
     struct peers *peers;
     struct pages *pages;
+    struct runtime *runtime;
     struct desk *desk;
     struct switching *switching;
+    struct halting *halting;
     struct worker **workers;
     struct worker_pools shared;
     unsigned n_workers;
@@ -75,7 +79,7 @@ struct control {
     ev_timer accept_pause;
     ev_timer files_look;
     struct deadline shutdown;
-    ev_signal signals[5];
+    ev_signal signals[6];
     enum phase phase;
 };
 
@@ -335,6 +339,9 @@ static void describe(void *arg, struct overview *overview)
     overview->topology = monitor_topology(control->monitor);
     overview->n_admitted = control->admission.n_admitted;
     overview->n_in_line = (unsigned)control->admission.line.n;
+    overview->max_clients = control->admission.max;
+    overview->hard_max_clients = control->n_present_max;
+    overview->is_stopping = control->phase != RUNNING;
     overview->longest_iteration_ms = loop_longest_iteration_ms(control->loop);
 }
 
@@ -343,6 +350,40 @@ static bool is_ready(void *arg)
     const struct control *control = arg;
 
     return control->phase == RUNNING && monitor_is_ready(control->monitor);
+}
+
+/* ---- the runtime socket -------------------------------------------------------------
+ */
+
+static bool begin_roll(void *arg, struct roll *roll)
+{
+    struct control *control = arg;
+
+    if (control->phase == STOPPING)
+        return false;
+    roll->home = control->mailbox;
+    roll->workers = control->workers;
+    roll->n_workers = control->n_workers;
+    roll_begin(roll);
+    return true;
+}
+
+static bool set_max_clients(void *arg, unsigned n)
+{
+    struct control *control = arg;
+
+    if (n > control->n_present_max)
+        return false;
+    control->admission.max = n;
+    return true;
+}
+
+static void admit(void *arg)
+{
+    struct control *control = arg;
+
+    if (control->phase != STOPPING)
+        admit_who_can_be(control);
 }
 
 /* ---- configuration ------------------------------------------------------------------
@@ -475,12 +516,17 @@ static bool apply(struct control *control, struct config *config, struct text *e
         security_release(security);
         return false;
     }
-    if (!doors_configure(&control->doors, config, security, errors)) {
-        security_release(security);
+    if (!runtime_configure(control->runtime, &config->stats,
+                           (int)config->main.listen_backlog, errors) ||
+        !doors_configure(&control->doors, config, security, errors)) {
+        if (old != NULL && !runtime_configure(control->runtime, &old->stats,
+                                              (int)old->main.listen_backlog, errors))
+            text_add(errors, "the runtime socket could not be brought back\n");
         if (old != NULL &&
             !pages_configure(control->pages, &old->stats, (int)old->main.listen_backlog,
                              security->stats_context, errors))
             text_add(errors, "the stats page could not be brought back\n");
+        security_release(security);
         return false;
     }
     control->config = config_hold(config);
@@ -576,6 +622,23 @@ static void begin_draining(struct control *control, bool with_waiting)
         deadline_arm(control->loop, &control->shutdown, timeout_ms, on_shutdown_timeout);
 }
 
+static void on_paused_by_signal(void *arg, const char *sqlstate, const char *why)
+{
+    (void)arg;
+    if (sqlstate != NULL)
+        LOG(WARNING, "pause ended", TEXT("why", why));
+    else
+        LOG(INFO, "pause or resume done");
+}
+
+/* As PgBouncer has it: SIGUSR1 is PAUSE, SIGUSR2 is RESUME. */
+static void pause_or_resume(struct control *control, bool pauses)
+{
+    halting_begin(control->halting, control->config,
+                  pauses ? COMMAND_PAUSE : COMMAND_RESUME, "", "signal",
+                  on_paused_by_signal, NULL);
+}
+
 static void on_signal(struct ev_loop *ev, ev_signal *signal, int events)
 {
     struct control *control = signal->data;
@@ -587,6 +650,11 @@ static void on_signal(struct ev_loop *ev, ev_signal *signal, int events)
     case SIGHUP:
         if (control->phase == RUNNING)
             on_hangup(control);
+        break;
+    case SIGUSR1:
+    case SIGUSR2:
+        if (control->phase == RUNNING)
+            pause_or_resume(control, signal->signum == SIGUSR1);
         break;
     case SIGTERM:
     case SIGINT:
@@ -663,6 +731,77 @@ static void switch_over(void *arg, const struct switchover_order *order, const c
                         on_end_arg);
 }
 
+static bool begin_order(void *arg, struct pool_order *order)
+{
+    struct control *control = arg;
+
+    if (control->phase == STOPPING)
+        return false;
+    order->home = control->mailbox;
+    order->workers = control->workers;
+    order->n_workers = control->n_workers;
+    pool_order_post(order);
+    return true;
+}
+
+static void halt(void *arg, enum command_name command, const char *operand,
+                 const char *user,
+                 void (*on_end)(void *arg, const char *sqlstate, const char *why),
+                 void *on_end_arg)
+{
+    struct control *control = arg;
+
+    halting_begin(control->halting, control->config, command, operand, user, on_end,
+                  on_end_arg);
+}
+
+static const struct halts *halts_of(void *arg)
+{
+    return halting_halts(((struct control *)arg)->halting);
+}
+
+/* The cluster that the name speaks of; NULL: none, or several. `*node` is behind the
+ * slash, or the name itself. */
+static const struct topology_cluster *cluster_of(const struct topology *topology,
+                                                 const char *name, const char **node)
+{
+    const struct topology_cluster *found = NULL;
+    const char *slash = strchr(name, '/');
+    size_t n = slash == NULL ? 0 : (size_t)(slash - name);
+
+    *node = slash == NULL ? name : slash + 1;
+    for (size_t i = 0; i < topology->n_clusters; i++) {
+        const struct topology_cluster *cluster = &topology->clusters[i];
+
+        if (slash != NULL &&
+            (strlen(cluster->name) != n || strncmp(cluster->name, name, n) != 0))
+            continue;
+        for (size_t k = 0; k < cluster->n_nodes; k++)
+            if (strcmp(cluster->nodes[k].name, *node) == 0) {
+                if (found != NULL)
+                    return NULL;
+                found = cluster;
+            }
+    }
+    return found;
+}
+
+static bool set_word(void *arg, const char *name, enum node_word word, const char *user)
+{
+    struct control *control = arg;
+    struct topology *topology = topology_hold(monitor_topology(control->monitor));
+    const char *node;
+    const struct topology_cluster *cluster = cluster_of(topology, name, &node);
+    char who[96];
+    bool ok;
+
+    snprintf(who, sizeof who, "console, user %s", user);
+    ok = cluster != NULL &&
+         monitor_set_word(control->monitor, cluster->name, node, word, who);
+    topology_release(topology);
+    return ok;
+}
+
 static void count_names(void *arg, unsigned *n, unsigned *n_asked)
 {
     resolver_count(((struct control *)arg)->resolver, n, n_asked);
@@ -711,7 +850,7 @@ static void shut_down(void *arg, enum command_name how)
 
 static void watch_signals(struct control *control)
 {
-    static const int numbers[] = {SIGHUP, SIGTERM, SIGINT, SIGQUIT};
+    static const int numbers[] = {SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2};
 
     signal(SIGPIPE, SIG_IGN);
     for (unsigned i = 0; i < COUNT_OF(numbers); i++) {
@@ -786,6 +925,14 @@ static bool build(struct control *control, struct config *config)
         .count_names = count_names,
     };
 
+    static const struct runtime_source runtime_source = {
+        .begin_gathering = begin_gathering,
+        .begin_roll = begin_roll,
+        .describe = describe,
+        .set_max_clients = set_max_clients,
+        .admit = admit,
+    };
+
     static const struct desk_source desk_source = {
         .begin_gathering = begin_gathering,
         .config = config_of,
@@ -795,6 +942,9 @@ static bool build(struct control *control, struct config *config)
         .count_waiting = count_waiting,
         .switch_over = switch_over,
         .reset_cluster = reset_cluster,
+        .halt = halt,
+        .halts = halts_of,
+        .set_word = set_word,
         .reload = reload_by_command,
         .shut_down = shut_down,
     };
@@ -813,7 +963,10 @@ static bool build(struct control *control, struct config *config)
         monitor_new(control->loop, control->resolver, on_topology, control);
     control->pages = pages_new(control->loop, &control->doors, control->monitor,
                                &pages_source, control);
+    control->runtime = runtime_new(control->loop, &control->doors, control->monitor,
+                                   &runtime_source, control);
     control->desk = desk_new(control->loop, &desk_source, control);
+    control->halting = halting_new(control->loop, begin_order, control);
     if (control->monitor != NULL)
         control->switching = switching_new(control->loop, control->monitor);
     doors_init(&control->doors, control->loop, on_client, on_accept_failed, control);
@@ -822,7 +975,8 @@ static bool build(struct control *control, struct config *config)
     ev_timer_init(&control->accept_pause, on_accept_pause_ended, 0., 0.);
     ev_timer_init(&control->files_look, on_files_look, FILES_EVERY_S, FILES_EVERY_S);
     return control->peers != NULL && control->monitor != NULL && control->pages != NULL &&
-           control->desk != NULL && control->switching != NULL;
+           control->runtime != NULL && control->desk != NULL &&
+           control->switching != NULL && control->halting != NULL;
 }
 
 /* Messages that were under way when the threads ended still own what they carry. */
@@ -841,8 +995,12 @@ static void tear_down(struct control *control)
 {
     switching_free(control->switching); /* answers those who wait */
     control->switching = NULL;
+    if (control->halting != NULL)
+        halting_stop(control->halting);
     settle_mailboxes(control);
+    halting_free(control->halting);
     pages_free(control->pages);
+    runtime_free(control->runtime);
     desk_free(control->desk);
     if (control->loop != NULL && control->doors.loop != NULL)
         doors_clear(&control->doors);

@@ -423,7 +423,8 @@ static void stop(struct doors *doors, struct doorway *doorway)
 
 static void start(struct doors *doors, struct doorway *doorway)
 {
-    ev_io_start(doors->loop->ev, &doorway->watcher);
+    if (!doorway->door->is_disabled)
+        ev_io_start(doors->loop->ev, &doorway->watcher);
 }
 
 void doors_pause(struct doors *doors)
@@ -436,6 +437,37 @@ void doors_resume(struct doors *doors)
 {
     doors->is_paused = false;
     for_each_doorway(doors, start);
+}
+
+void door_disable(struct door *door)
+{
+    door->is_disabled = true;
+    LIST_EACH(item, &door->doorways)
+    {
+        stop(door->doors, CONTAINER_OF(item, struct doorway, in_door));
+    }
+}
+
+void door_enable(struct door *door)
+{
+    door->is_disabled = false;
+    LIST_EACH(item, &door->doorways)
+    {
+        if (!door->doors->is_paused)
+            start(door->doors, CONTAINER_OF(item, struct doorway, in_door));
+    }
+}
+
+struct door *doors_find(const struct doors *doors, const char *name)
+{
+    LIST_EACH(item, &doors->open)
+    {
+        struct door *door = CONTAINER_OF(item, struct door, in_doors);
+
+        if (strcmp(door->listener->settings->name, name) == 0)
+            return door;
+    }
+    return NULL;
 }
 
 void doors_shut(struct doors *doors)

@@ -32,7 +32,8 @@ struct door {
     struct gate gate;
     struct listener *listener; /* held; of the newest configuration */
     struct list doorways;
-    bool is_shut; /* no longer configured: here while clients hold its gate */
+    bool is_disabled; /* by an operator: nobody is accepted until he says otherwise */
+    bool is_shut;     /* no longer configured: here while clients hold its gate */
     uint64_t rate_second;
     unsigned n_this_second, n_last_second, n_most_in_a_second;
 };
@@ -60,6 +61,11 @@ bool doors_configure(struct doors *doors, struct config *config,
 /* Stops and goes on accepting; the kernel keeps new connections meanwhile. */
 void doors_pause(struct doors *doors);
 void doors_resume(struct doors *doors);
+/* The same of one door, at an operator's word, which stays through reloads. */
+void door_disable(struct door *door);
+void door_enable(struct door *door);
+/* The open one of that name; NULL: there is none. */
+struct door *doors_find(const struct doors *doors, const char *name);
 /* Closes all sockets. Gates stay for those who are inside. */
 void doors_shut(struct doors *doors);
 /* Nobody holds a gate any more. */

@@ -16,8 +16,12 @@
 struct pages;
 struct sums;
 
+/* What each worker does with its tallies before it adds them. */
+enum gather_reset { RESET_NOTHING, RESET_MAXIMA, RESET_ALL };
+
 struct gather {
     struct message message;
+    enum gather_reset reset;
     struct list tallies; /* sums */
     struct sums *sums;   /* of the pools; NULL: they are not wanted */
     struct {

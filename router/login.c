@@ -86,6 +86,12 @@ static void let_in(struct client *client)
         client_refuse(client, CLOSE_NO_DATABASE, why);
         return;
     }
+    if (pools_has_halt(&client->worker->pools, login->target.database, HALT_DISABLED)) {
+        snprintf(why, sizeof why, "database \"%.100s\" is disabled",
+                 login->target.database);
+        client_refuse(client, CLOSE_DISABLED, why);
+        return;
+    }
     full = target_count(&login->target, client->worker, client->counted);
     if (full != NULL && *full != '\0') {
         snprintf(why, sizeof why, "no more clients are allowed (%s)", full);

@@ -11,6 +11,7 @@
 #include "router/control.h"
 #include "router/healthcheck.h"
 #include "router/switchover_client.h"
+#include "router/top.h"
 
 static const char help[] =
     "Usage: pgrouter [OPTION] [FILE.ini]\n"
@@ -18,6 +19,7 @@ static const char help[] =
     "       pgrouter [--container] switchover [--cluster NAME] [--to NODE] [--timeout "
     "S]\n"
     "                [FILE.ini]\n"
+    "       pgrouter top [--once] [--interval S] [HOST:PORT | CONNINFO]\n"
     "\n"
     "Routes PostgreSQL connections to the primary and the replicas of a Patroni "
     "cluster.\n"
@@ -168,6 +170,8 @@ int main(int argc, char **argv)
     struct switchover_wish wish = {NULL};
     int option;
 
+    if (argc > 1 && strcmp(argv[1], "top") == 0)
+        return top_run(argc - 1, argv + 1);
     while ((option = getopt_long(argc, argv, "tVh", options, NULL)) != -1) {
         switch (option) {
         case 't':

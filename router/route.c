@@ -86,24 +86,57 @@ static uint32_t source_weight(const struct address *client,
     return hash ^ hash >> 16;
 }
 
+static unsigned count_shares(const struct topology_cluster *cluster,
+                             const int *candidates, unsigned n)
+{
+    unsigned sum = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        sum += node_share(&cluster->nodes[candidates[i]]);
+    return sum;
+}
+
+/* The one of `n` candidates that has the share. */
+static int pick_share(const struct topology_cluster *cluster, const int *candidates,
+                      unsigned n, unsigned share)
+{
+    for (unsigned i = 0; i + 1 < n; i++) {
+        unsigned n_shares = node_share(&cluster->nodes[candidates[i]]);
+
+        if (share < n_shares)
+            return candidates[i];
+        share -= n_shares;
+    }
+    return candidates[n - 1];
+}
+
+/* Fewer sessions for its weight, once it has one more. */
+static bool is_less_loaded(const struct topology_node *one,
+                           const struct topology_node *other)
+{
+    return (uint64_t)(n_sessions(one) + 1) * node_share(other) <
+           (uint64_t)(n_sessions(other) + 1) * node_share(one);
+}
+
 /* The best of `n` candidates by the listener's rule; ties go round. */
 static int pick(const struct topology_cluster *cluster, const int *candidates, unsigned n,
                 const struct route_request *request)
 {
+    unsigned n_shares = count_shares(cluster, candidates, n);
     int best = candidates[request->turn % n];
 
     switch (request->listener->balance) {
     case BALANCE_ROUNDROBIN:
-        return best;
+        return pick_share(cluster, candidates, n, node_turn(request->turn, n, n_shares));
     case BALANCE_FIRST:
         return candidates[0];
     case BALANCE_RANDOM:
-        return candidates[request->random % n];
+        return pick_share(cluster, candidates, n, request->random % n_shares);
     case BALANCE_LEASTCONN:
         for (unsigned i = 1; i < n; i++) {
             int other = candidates[(request->turn + i) % n];
 
-            if (n_sessions(&cluster->nodes[other]) < n_sessions(&cluster->nodes[best]))
+            if (is_less_loaded(&cluster->nodes[other], &cluster->nodes[best]))
                 best = other;
         }
         return best;
@@ -165,8 +198,10 @@ void route_why_none(const struct topology_cluster *cluster,
     if (!wants_primary)
         snprintf(why, ROUTE_WHY_MAX, "%s", missing);
     else if (cluster->primary >= 0 && cluster->nodes[cluster->primary].is_draining)
-        snprintf(why, ROUTE_WHY_MAX, "%s: %s is being drained", missing,
-                 cluster->nodes[cluster->primary].name);
+        snprintf(why, ROUTE_WHY_MAX, "%s: %s is %s", missing,
+                 cluster->nodes[cluster->primary].name,
+                 cluster->nodes[cluster->primary].is_in_maintenance ? "in maintenance"
+                                                                    : "being drained");
     else if (cluster->hold != 0 && cluster->primary >= 0)
         snprintf(why, ROUTE_WHY_MAX, "%s: the primary is about to change", missing);
     else if (cluster->why_no_primary[0] == '\0')

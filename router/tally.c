@@ -63,6 +63,32 @@ bool tally_merge(struct list *to, const struct list *from)
     return true;
 }
 
+static uint64_t reset_SUM(uint64_t value, bool all)
+{
+    return all ? 0 : value;
+}
+
+static uint64_t reset_MAX(uint64_t value, bool all)
+{
+    (void)value;
+    (void)all;
+    return 0;
+}
+
+void tally_reset(struct list *tallies, bool all)
+{
+    LIST_EACH(item, tallies)
+    {
+        struct tally *one = CONTAINER_OF(item, struct tally, in_list);
+        uint64_t now = one->sessions_now, last_s = one->last_session_s;
+
+#define TALLY(name, how, text) one->name = reset_##how(one->name, all);
+#include "router/tally.def"
+        one->sessions_now = one->sessions_max = now;
+        one->last_session_s = last_s;
+    }
+}
+
 void tally_clear(struct list *tallies)
 {
     LIST_EACH_SAFE(item, tallies)

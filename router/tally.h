@@ -33,6 +33,9 @@ struct tally *tally_find(const struct list *tallies, const char *listener,
 void tally_add(struct tally *to, const struct tally *one);
 /* Adds each of `from` to its like in `to`; false when memory is out. */
 bool tally_merge(struct list *to, const struct list *from) MUST_CHECK;
+/* Begins to count anew: what is the most of something, or, with `all`, everything but
+ * what is there now. */
+void tally_reset(struct list *tallies, bool all);
 void tally_clear(struct list *tallies);
 
 #endif

@@ -350,6 +350,8 @@ static void add_to_gather(struct message *message, void *receiver)
     {
         client_count_bytes(CONTAINER_OF(item, struct client, in_worker));
     }
+    if (gather->reset != RESET_NOTHING)
+        tally_reset(&worker->tallies, gather->reset == RESET_ALL);
     if (!tally_merge(&gather->tallies, &worker->tallies))
         gather->is_incomplete = true;
     if (gather->sums != NULL && !sums_add_worker(gather->sums, worker))

@@ -207,10 +207,12 @@ static void write_node(struct row *row, const struct cluster_tables *tables, siz
     if (report->checked_at_ms == 0) {
         row_text(row, NULL);
         row_text(row, NULL);
-        return;
+    } else {
+        row_number(row, (int64_t)(tables->now_ms - report->checked_at_ms));
+        row_number(row, report->duration_ms);
     }
-    row_number(row, (int64_t)(tables->now_ms - report->checked_at_ms));
-    row_number(row, report->duration_ms);
+    row_number(row, node->is_in_maintenance);
+    row_number(row, node->weight);
 }
 
 /* Since the first sign; NULL = it has not happened. */

@@ -125,6 +125,29 @@ static void understand_reset(struct command *command)
         command->why = why;
 }
 
+/* The name of a database or node may have capitals, and blanks in quotes. */
+static void understand_name(struct command *command)
+{
+    static const enum command_name names[] = {
+        COMMAND_PAUSE,   COMMAND_RESUME,      COMMAND_KILL,      COMMAND_KILL_CLIENT,
+        COMMAND_DISABLE, COMMAND_ENABLE,      COMMAND_RECONNECT, COMMAND_WAIT_CLOSE,
+        COMMAND_DRAIN,   COMMAND_MAINTENANCE, COMMAND_READY};
+
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        const char *word = command_facts[names[i]].words;
+        size_t n = strlen(word);
+
+        if (command->n_text <= n || strncasecmp(command->text, word, n) != 0 ||
+            (!is_blank(command->text[n]) && command->text[n] != '"'))
+            continue;
+        if (order_read_name(command->text + n, command->n_text - n, command->operand))
+            command->name = names[i];
+        else
+            command->why = "expected one name; in quotes where it has blanks";
+        return;
+    }
+}
+
 static void understand(struct command *command)
 {
     char plain[PLAIN_MAX];
@@ -138,6 +161,7 @@ static void understand(struct command *command)
     understand_parameter(plain, command);
     understand_switchover(command);
     understand_reset(command);
+    understand_name(command);
 }
 
 bool command_next(const char **at, struct command *command)

@@ -46,6 +46,7 @@ extern const size_t n_console_parameters;
 struct command {
     enum command_name name;
     const struct console_parameter *parameter; /* of SHOW and SET of one */
+    char operand[NODE_NAME_MAX];               /* of PAUSE and those like it; "" = none */
     const char *text;                          /* the statement, `n_text` bytes */
     size_t n_text;
     struct switchover_order order; /* of SWITCHOVER and RESET CLUSTER */

@@ -109,6 +109,9 @@ static bool say_help(struct console *console)
         "\tSHOW CLUSTERS|NODES|SWITCHOVERS\n"
         "\tSWITCHOVER [cluster] [TO node] [TIMEOUT seconds]\n"
         "\tRESET CLUSTER [cluster]\n"
+        "\tPAUSE [db]|RESUME [db]|RECONNECT [db]|WAIT_CLOSE [db]\n"
+        "\tKILL [db]|KILL_CLIENT id|DISABLE db|ENABLE db\n"
+        "\tDRAIN node|MAINTENANCE node|READY node\n"
         "\tRELOAD\n"
         "\tSHUTDOWN\n"
         "\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\0";
@@ -197,6 +200,7 @@ static void begin_asking(struct console *console)
 
     question->command = console->command.name;
     question->order = console->command.order;
+    memcpy(question->operand, console->command.operand, sizeof question->operand);
     snprintf(question->user, sizeof question->user, "%s", console->user);
     question->is_last = false;
     question->sqlstate = NULL;

@@ -1,5 +1,6 @@
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "router/console/stat_rows.h"
@@ -43,7 +44,7 @@ static void begin_row(struct stat_row *row, const struct overview_listener *list
 /* STOP: it accepts nobody any more, and some are still inside. */
 static const char *frontend_status(const struct door *door)
 {
-    if (door->is_shut)
+    if (door->is_shut || door->is_disabled)
         return "STOP";
     return door->gate.max > 0 && door->gate.n_admitted >= door->gate.max ? "FULL"
                                                                          : "OPEN";
@@ -104,6 +105,8 @@ static void set_traffic(struct stat_row *row, const struct overview *overview,
 
 const char *view_status(const struct overview_server *server)
 {
+    if (server->report.node.is_in_maintenance)
+        return "MAINT";
     if (!server->report.node.is_up || server->report.outcome == REPORT_NONE)
         return "DOWN";
     if (server->report.node.is_draining)
@@ -148,8 +151,8 @@ static void fill_server(struct stat_row *row, const struct overview *overview, s
     set_number(row, COLUMN_sid, j + 1);
     set_traffic(row, overview, &server->tally);
     set(row, COLUMN_status, "%s", view_status(server));
-    set_number(row, COLUMN_weight, 1);
-    set_number(row, COLUMN_uweight, 1);
+    set_number(row, COLUMN_weight, report->node.weight);
+    set_number(row, COLUMN_uweight, report->node.weight);
     set_number(row, COLUMN_act, serves);
     set_number(row, COLUMN_bck, 0);
     set_number(row, COLUMN_chkfail, report->n_failed);
@@ -179,10 +182,13 @@ static const char *const algorithms[] = {
 static void fill_backend(struct stat_row *row, const struct overview *overview, size_t i)
 {
     const struct overview_listener *listener = &overview->listeners[i];
-    unsigned n_up = 0;
+    unsigned n_up = 0, weight = 0;
 
     for (size_t j = 0; j < listener->n_servers; j++)
-        n_up += strcmp(view_status(&listener->servers[j]), "UP") == 0;
+        if (strcmp(view_status(&listener->servers[j]), "UP") == 0) {
+            weight += listener->servers[j].report.node.weight;
+            n_up++;
+        }
     begin_row(row, listener, "BACKEND", STAT_BACKEND, i);
     set_number(row, COLUMN_sid, 0);
     set_traffic(row, overview, &listener->sum);
@@ -192,8 +198,8 @@ static void fill_backend(struct stat_row *row, const struct overview *overview, 
     set_number(row, COLUMN_dreq, listener->front.refused);
     /* Of a pool servers are the databases' own. */
     set(row, COLUMN_status, "%s", n_up > 0 || listener->n_servers == 0 ? "UP" : "DOWN");
-    set_number(row, COLUMN_weight, n_up);
-    set_number(row, COLUMN_uweight, n_up);
+    set_number(row, COLUMN_weight, weight);
+    set_number(row, COLUMN_uweight, weight);
     set_number(row, COLUMN_act, n_up);
     set_number(row, COLUMN_bck, 0);
     set(row, COLUMN_algo, "%s", algorithms[listener->settings->balance]);
@@ -229,10 +235,8 @@ static void print_cell(struct text *out, const char *cell)
     text_add(out, "\"");
 }
 
-static void print_row(void *arg, const struct stat_row *row)
+static void print_row(struct text *out, const struct stat_row *row)
 {
-    struct text *out = arg;
-
     for (unsigned i = 0; i < COLUMN_COUNT; i++) {
         print_cell(out, row->cells[i]);
         text_add(out, ",");
@@ -240,11 +244,55 @@ static void print_row(void *arg, const struct stat_row *row)
     text_add(out, "\n");
 }
 
-void view_csv(const struct overview *overview, struct text *out)
+struct printing {
+    const struct csv_filter *filter;
+    struct text *out;
+};
+
+/* The cell has a number, which -1 leaves open. */
+static bool fits(const struct stat_row *row, enum stat_column column, int wanted)
 {
+    return wanted < 0 || strtol(row->cells[column], NULL, 10) == wanted;
+}
+
+static bool is_wanted(const struct stat_row *row, const struct csv_filter *filter)
+{
+    const char *status = row->cells[COLUMN_status];
+
+    if (filter->name != NULL && strcmp(filter->name, row->cells[COLUMN_pxname]) != 0)
+        return false;
+    if (row->type == STAT_SERVER &&
+        ((filter->only_up && strcmp(status, "DOWN") == 0) ||
+         (filter->no_maintenance && strcmp(status, "MAINT") == 0)))
+        return false;
+    return !filter->is_limited ||
+           (filter->types & 1u << row->type && fits(row, COLUMN_iid, filter->listener) &&
+            fits(row, COLUMN_sid, filter->server));
+}
+
+static void print_if_wanted(void *arg, const struct stat_row *row)
+{
+    const struct printing *printing = arg;
+
+    if (is_wanted(row, printing->filter))
+        print_row(printing->out, row);
+}
+
+void view_csv_rows(const struct overview *overview, const struct csv_filter *filter,
+                   struct text *out)
+{
+    struct printing printing = {filter, out};
+
     text_add(out, "# ");
     for (unsigned i = 0; i < COLUMN_COUNT; i++)
         text_addf(out, "%s,", stat_column_names[i]);
     text_add(out, "\n");
-    stat_rows(overview, print_row, out);
+    stat_rows(overview, print_if_wanted, &printing);
+}
+
+void view_csv(const struct overview *overview, struct text *out)
+{
+    static const struct csv_filter all = {.is_limited = false};
+
+    view_csv_rows(overview, &all, out);
 }

@@ -71,6 +71,7 @@ static struct snapshot *new_snapshot(struct desk *desk, struct question *questio
     if (topology != NULL)
         snapshot->topology = topology_hold(topology);
     snapshot->averages = &desk->averages;
+    snapshot->halts = desk->source->halts(desk->arg);
     desk->source->count_names(desk->arg, &snapshot->n_names, &snapshot->n_names_asked);
     list_init(&snapshot->gather.tallies);
     snapshot->gather.on_home = on_gathered;
@@ -260,6 +261,34 @@ static void switch_over(struct desk *desk, struct question *question)
                               on_switched_over, request);
 }
 
+/* Who has asked may be gone, as with a switchover. */
+static void on_halted(void *arg, const char *sqlstate, const char *why)
+{
+    struct question *question = arg;
+
+    question->is_last = true;
+    if (sqlstate != NULL)
+        refuse(question, sqlstate, why);
+    else
+        send_home(question);
+}
+
+static void set_word(struct desk *desk, struct question *question)
+{
+    enum node_word word = question->command == COMMAND_DRAIN         ? WORD_DRAIN
+                          : question->command == COMMAND_MAINTENANCE ? WORD_MAINT
+                                                                     : WORD_READY;
+
+    question->is_last = true;
+    if (*question->operand == '\0')
+        refuse(question, "42601", "expected the name of a node, or cluster/node");
+    else if (!desk->source->set_word(desk->arg, question->operand, word, question->user))
+        refuse(question, "42704",
+               "there is no such node, or several: see SHOW NODES, say cluster/node");
+    else
+        send_home(question);
+}
+
 void desk_ask(struct desk *desk, struct question *question)
 {
     if (question->client_is_gone) {
@@ -273,6 +302,12 @@ void desk_ask(struct desk *desk, struct question *question)
         switch_over(desk, question);
     } else if (command_facts[question->command].view != VIEW_NONE) {
         begin_table(desk, question);
+    } else if (question->command >= COMMAND_PAUSE &&
+               question->command <= COMMAND_WAIT_CLOSE) {
+        desk->source->halt(desk->arg, question->command, question->operand,
+                           question->user, on_halted, question);
+    } else if (question->command >= COMMAND_DRAIN && question->command <= COMMAND_READY) {
+        set_word(desk, question);
     } else if (question->command == COMMAND_RELOAD) {
         reload(desk, question);
     } else if (question->command == COMMAND_RESET_CLUSTER) {

@@ -27,6 +27,14 @@ struct desk_source {
     /* Forgets what fences primaries off, as monitor_reset(). False: `why` says it. */
     bool (*reset_cluster)(void *arg, const char *cluster, const char *user,
                           char why[MONITOR_WHY_MAX]);
+    /* As halting_begin(). */
+    void (*halt)(void *arg, enum command_name command, const char *operand,
+                 const char *user,
+                 void (*on_end)(void *arg, const char *sqlstate, const char *why),
+                 void *on_end_arg);
+    const struct halts *(*halts)(void *arg); /* borrowed */
+    /* Of "node", or "cluster/node". False: there is none of that name, or several. */
+    bool (*set_word)(void *arg, const char *node, enum node_word word, const char *user);
     /* False: the old configuration goes on, and `errors` says why. */
     bool (*reload)(void *arg, struct text *errors);
     /* COMMAND_SHUTDOWN and those like it. */

@@ -134,3 +134,17 @@ bool order_read_reset(const char *text, size_t n, struct switchover_order *order
     *why = "expected RESET CLUSTER [cluster]";
     return false;
 }
+
+bool order_read_name(const char *text, size_t n, char name[NODE_NAME_MAX])
+{
+    struct words words = {text, text + n};
+    struct word word, more;
+
+    name[0] = '\0';
+    if (!next_word(&words, &word))
+        return true;
+    if (word.is_bad || next_word(&words, &more))
+        return false;
+    memcpy(name, word.text, NODE_NAME_MAX);
+    return true;
+}

@@ -31,4 +31,7 @@ bool order_read(const char *text, size_t n, struct switchover_order *order,
 bool order_read_reset(const char *text, size_t n, struct switchover_order *order,
                       const char **why) MUST_CHECK;
 
+/* One name, or none (""), as SWITCHOVER has them; false when it is something else. */
+bool order_read_name(const char *text, size_t n, char name[NODE_NAME_MAX]) MUST_CHECK;
+
 #endif

@@ -54,6 +54,8 @@ struct overview {
     unsigned refresh_s; /* see page.h */
     unsigned n_admitted;
     unsigned n_in_line;
+    unsigned max_clients, hard_max_clients; /* max_client_conn, and what there can be */
+    bool is_stopping;
     uint64_t now_ms; /* loop time */
     uint64_t uptime_ms;
     double longest_iteration_ms; /* of control */

@@ -28,6 +28,7 @@ struct question {
     bool client_is_gone;   /* for control: nobody wants the rest, all is to be freed */
     enum command_name command;
     struct switchover_order order; /* of SWITCHOVER and RESET CLUSTER */
+    char operand[NODE_NAME_MAX];   /* of PAUSE and those like it */
     char user[64];                 /* who asks, for logs; cut */
     uint64_t binary;               /* columns that are wanted so */
     /* The answer: whole DataRows, as many as have room. */

@@ -275,8 +275,8 @@ static void row_database(struct row *row, const struct snapshot *snapshot,
     row_number(row, config_own(database->max_db_client_connections,
                                main->max_db_client_connections));
     row_number(row, sum->n_clients);
-    row_number(row, 0); /* paused */
-    row_number(row, 0); /* disabled */
+    row_number(row, halts_has(snapshot->halts, sum->name, HALT_PAUSED));
+    row_number(row, halts_has(snapshot->halts, sum->name, HALT_DISABLED));
     row_text(row, database->to->is_implicit ? NULL : database->to->name);
     row_text(row, roles[database->role]);
 }

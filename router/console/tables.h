@@ -3,6 +3,7 @@
 #define ROUTER_CONSOLE_TABLES_H
 
 #include "health/topology.h"
+#include "pool/halts.h"
 #include "router/console/averages.h"
 #include "router/console/cluster_tables.h"
 #include "router/console/question.h"
@@ -28,6 +29,7 @@ struct snapshot {
     struct cluster_tables cluster_tables;
     struct switching_answer switched; /* of SWITCHOVER */
     const struct averages *averages;
+    const struct halts *halts; /* borrowed: of the moment when a row is written */
     uint64_t now_ns;
     unsigned n_names, n_names_asked; /* of DNS */
     size_t at;                       /* rows that are answered */

@@ -37,6 +37,7 @@ static inline struct topology *map_new(const char *cluster_name, size_t n)
         node->n_addresses = 1;
         node->role = i == 0 ? NODE_PRIMARY : NODE_REPLICA;
         node->is_up = node->is_replica_for_all = true;
+        node->weight = 1;
         node->is_replica_for_all = i > 0;
         node->lag_bytes = i == 0 ? -1 : 0;
         node->load = node_load_new();

@@ -166,6 +166,7 @@ static inline void picture_make(struct picture *picture)
         node->n_addresses = 1;
         node->role = i == 0 ? NODE_PRIMARY : NODE_REPLICA;
         node->is_up = true;
+        node->weight = 1;
         node->is_replica_for_all = i > 0;
         node->timeline = 3;
         node->lag_bytes = i == 0 ? -1 : (int64_t)(i - 1) * 3 * 1024 * 1024;

@@ -62,9 +62,9 @@ def test_cut_statements(pool, lone, replay, number):
         rows = connection.execute("select writer, number from numbered").fetchall()
     done, undone, there, missing = writers.compare(rows)
     replayed, lost, unknown = events(r)
-    print(f"round {number}, replay = {replay}, {STOPS} stops: {done} rows acknowledged, {undone} refused, {there + missing} unknown "
-          f"({there} of them there); pgrouter has sent {replayed} again, called {lost} lost and {unknown} unknown; "
-          f"errors {dict(writers.book.errors)}, ends {dict(writers.book.ends)}")
+    print(f"round {number}, replay = {replay}, {STOPS} stops: {done} rows acknowledged, {undone} refused, "
+          f"{there + missing} unknown ({there} of them there); pgrouter has sent {replayed} again, called {lost} lost "
+          f"and {unknown} unknown; errors {dict(writers.book.errors)}, ends {dict(writers.book.ends)}")
     assert undone > 0 and missing + there > 0
     assert replayed + lost + unknown >= STOPS
     if replay == "aborted":

@@ -76,7 +76,7 @@ def test_a_listener_of_a_pool_has_a_role_of_its_own(cluster, pool):
         assert set(where_are(r, database, n=4, listener="ro")) == replicas
         assert set(where_are(r, database, n=4, listener="rw")) == {leader}
     with join(r, dbname="pgbouncer") as console:
-        pools = [(row[0], row[-4]) for row in console.execute("show pools").fetchall()]
+        pools = [(row[0], row[-5]) for row in console.execute("show pools").fetchall()]
     assert pools == [("app", "primary"), ("app", "primary"), ("app", "replica"), ("old", "primary"),
                      ("old", "replica"), ("old", "replica"), ("pgbouncer", None)]
 

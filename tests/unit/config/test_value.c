@@ -235,6 +235,8 @@ Test(value, compares_and_clears_every_type)
         {VALUE_ENDPOINTS, "*:1", "*:2"},
         {VALUE_NETWORKS, "10.0.0.0/8", "10.0.0.0/9"},
         {VALUE_log_format, "text", "json"},
+        {VALUE_socket_level, "user", "admin"},
+        {VALUE_restapi_tls, "off", "verify-full"},
         {VALUE_ro_fallback, "wait", "error"},
         {VALUE_check, "patroni", "tcp"},
         {VALUE_role, "primary", "any"},

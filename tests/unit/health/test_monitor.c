@@ -630,6 +630,80 @@ Test(monitor, a_name_that_nobody_knows_is_a_node_that_is_down)
     cr_expect_eq(strncmp(report(0)->said, "the name is not resolved: ", 26), 0);
 }
 
+Test(monitor, a_node_is_drained_and_made_ready_by_word)
+{
+    configure(2, "drain = n2\ncheck_fast_interval = 20ms\n", "");
+    AWAIT(node(0)->is_up && node(1)->is_up);
+    cr_expect_not(monitor_set_word(monitor, "main", "n9", WORD_DRAIN, "me"));
+    cr_expect_not(monitor_set_word(monitor, "other", "n1", WORD_DRAIN, "me"));
+    cr_expect(monitor_set_word(monitor, "main", "n1", WORD_DRAIN, "me"));
+    cr_expect(monitor_set_word(monitor, "main", "n2", WORD_READY, "me"));
+    cr_expect(node(0)->is_draining && node(0)->is_up);
+    cr_expect_not(node(1)->is_draining);
+    configure(2, "drain = n2\ncheck_fast_interval = 20ms\n", "");
+    cr_expect(node(0)->is_draining, "also after a reload");
+    cr_expect_not(node(1)->is_draining);
+    cr_expect(monitor_set_word(monitor, "main", "n1", WORD_READY, "me"));
+    cr_expect_not(node(0)->is_draining);
+    configure(2, "drain = n1, n2\ncheck_fast_interval = 20ms\n", "");
+    cr_expect(node(0)->is_draining, "ready is the end of a word, not one against a file");
+    cr_expect_not(node(1)->is_draining);
+}
+
+Test(monitor, a_weight_stays_and_none_drains)
+{
+    configure(2, quick, "");
+    AWAIT(node(0)->is_up && node(1)->is_up);
+    cr_expect_eq(node(0)->weight, 1);
+    cr_expect_not(monitor_set_weight(monitor, "main", "n9", 7, "me"));
+    cr_expect(monitor_set_weight(monitor, "main", "n1", 7, "me"));
+    cr_expect(monitor_set_weight(monitor, "main", "n2", 0, "me"));
+    cr_expect(node(1)->is_draining && !node(0)->is_draining);
+    configure(2, quick, "");
+    cr_expect_eq(node(0)->weight, 7);
+    cr_expect_eq(node(1)->weight, 0);
+}
+
+Test(monitor, nobody_asks_a_node_in_maintenance)
+{
+    unsigned n;
+
+    configure(2, quick, "");
+    AWAIT(monitor_is_ready(monitor) && node(1)->is_up);
+    cr_expect(monitor_set_word(monitor, "main", "n2", WORD_MAINT, "me"));
+    cr_expect(node(1)->is_in_maintenance && node(1)->is_draining && node(1)->is_up);
+    n = patroni[1].n_requests;
+    fall_silent(1);
+    configure(2, quick, "");
+    cr_expect(node(1)->is_in_maintenance, "also after a reload");
+    AWAIT(patroni[0].n_requests > 20);
+    cr_expect_eq(patroni[1].n_requests, n);
+    cr_expect(node(1)->is_up, "what was known of it stays");
+    cr_expect(monitor_is_ready(monitor));
+
+    say_replica(1, 5, 1000);
+    patroni[1].status = 500;
+    cr_expect(monitor_set_word(monitor, "main", "n2", WORD_READY, "me"));
+    cr_expect_not(node(1)->is_in_maintenance);
+    cr_expect(node(1)->is_draining, "it is not lent before it has answered");
+    say_replica(1, 5, 1000);
+    AWAIT(!node(1)->is_draining);
+    cr_expect_gt(patroni[1].n_requests, n);
+    cr_expect(node(1)->is_up);
+}
+
+Test(monitor, a_primary_in_maintenance_gives_way_to_another)
+{
+    configure(2, quick, "");
+    AWAIT(cluster()->primary == 0);
+    cr_expect(monitor_set_word(monitor, "main", "n1", WORD_MAINT, "me"));
+    cr_expect_eq(cluster()->primary, 0, "it is one still");
+    cr_expect(node(0)->is_draining);
+    say_primary(1, 6);
+    AWAIT(cluster()->primary == 1);
+    cr_expect_not(node(1)->is_draining);
+}
+
 Test(monitor, a_reload_keeps_what_is_known_of_the_nodes_that_stay)
 {
     struct node_load *load;

@@ -628,6 +628,12 @@ void etcd_free(struct etcd *etcd)
     memory_free(etcd);
 }
 
+void etcd_renew_tls(struct etcd *etcd, struct tls_registry *registry)
+{
+    (void)etcd;
+    (void)registry;
+}
+
 void etcd_set_interval(struct etcd *etcd, uint64_t interval_ms)
 {
     (void)etcd;

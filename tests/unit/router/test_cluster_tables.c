@@ -188,6 +188,8 @@ Test(cluster_tables, of_a_node_each_column_moves)
     node.down_ms = 8;
     node.checked_at_ms = 99000;
     node.duration_ms = 9;
+    node.node.is_in_maintenance = true;
+    node.node.weight = 10;
     cr_assert(take(VIEW_NODES));
     EXPECT(VIEW_NODES, 0, "cluster", "main");
     EXPECT(VIEW_NODES, 0, "name", "n1");
@@ -210,6 +212,8 @@ Test(cluster_tables, of_a_node_each_column_moves)
     EXPECT(VIEW_NODES, 0, "down_ms", "8");
     EXPECT(VIEW_NODES, 0, "last_check_ago_ms", "1000");
     EXPECT(VIEW_NODES, 0, "last_check_ms", "9");
+    EXPECT(VIEW_NODES, 0, "maintenance", "1");
+    EXPECT(VIEW_NODES, 0, "weight", "10");
 }
 
 Test(cluster_tables, of_a_switchover_each_column_moves)

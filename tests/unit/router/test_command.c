@@ -188,3 +188,38 @@ Test(command, a_reset_names_its_cluster)
     cr_assert(command_next(&at, &command));
     cr_expect_null(command.why);
 }
+
+Test(command, some_have_one_name)
+{
+    const char *at = "pause;PAUSE App ;resume \"a B\"; kill_client 12;kill  x;KILL a b;"
+                     "reconnect 'x;wait_closed; drain\tmain/n1;disable";
+    static const struct {
+        enum command_name name;
+        const char *operand;
+    } wanted[] = {
+        {COMMAND_PAUSE, ""},         {COMMAND_PAUSE, "App"}, {COMMAND_RESUME, "a B"},
+        {COMMAND_KILL_CLIENT, "12"}, {COMMAND_KILL, "x"},    {COMMAND_UNKNOWN, NULL},
+    };
+    struct command command;
+
+    for (size_t i = 0; i < COUNT_OF(wanted); i++) {
+        cr_assert(command_next(&at, &command));
+        cr_expect_eq(command.name, wanted[i].name, "command %zu", i);
+        if (wanted[i].operand != NULL)
+            cr_expect_str_eq(command.operand, wanted[i].operand);
+        else
+            cr_expect_not_null(command.why);
+    }
+    cr_assert(command_next(&at, &command)); /* the quote has no end: all of the rest */
+    cr_expect_eq(command.name, COMMAND_UNKNOWN);
+    cr_expect_not(command_next(&at, &command));
+    at = "wait_closed; drain\tmain/n1;disable";
+    cr_assert(command_next(&at, &command));
+    cr_expect_eq(command.name, COMMAND_UNKNOWN);
+    cr_assert(command_next(&at, &command));
+    cr_expect_eq(command.name, COMMAND_DRAIN);
+    cr_expect_str_eq(command.operand, "main/n1");
+    cr_assert(command_next(&at, &command));
+    cr_expect_eq(command.name, COMMAND_DISABLE);
+    cr_expect_str_empty(command.operand);
+}

@@ -287,6 +287,7 @@ Test(csv, tells_who_is_up)
     picture.servers[0][0].report.node.is_up = false;
     picture.servers[0][1].report.node.is_draining = true;
     picture.servers[0][2].serves = false;
+    picture.servers[1][0].report.node.weight = 5;
     print();
     expect("rw", "n1", "status", "DOWN");
     expect("rw", "n2", "status", "DRAIN");
@@ -297,9 +298,12 @@ Test(csv, tells_who_is_up)
     expect("ro", "n1", "status", "UP");
     expect("ro", "n1", "act", "1");
     expect("ro", "BACKEND", "status", "UP");
-    expect("ro", "BACKEND", "weight", "1");
+    expect("ro", "BACKEND", "weight", "5");
+    expect("ro", "n1", "weight", "5");
+    picture.servers[0][1].report.node.is_in_maintenance = true;
     picture.servers[0][2].serves = true;
     print();
+    expect("rw", "n2", "status", "MAINT");
     expect("rw", "BACKEND", "status", "UP");
 }
 

@@ -93,6 +93,54 @@ Test(route, a_draining_node_keeps_what_it_has)
     expect_all(ALL("", "345", "345", "345"), ALL("1", "2345", "12345", "12345"));
 }
 
+/* How many of `n` turns each node gets. */
+static void count_turns(unsigned n, unsigned counts[N])
+{
+    memset(counts, 0, N * sizeof *counts);
+    for (unsigned i = 0; i < n; i++) {
+        int index = choose(i);
+
+        cr_assert(index >= 0 && index < N);
+        counts[index]++;
+    }
+}
+
+Test(route, turns_follow_the_weights)
+{
+    unsigned counts[N], run = 0;
+    int last = -1;
+
+    listener.role = ROLE_REPLICA;
+    nodes[1].weight = 4;
+    nodes[2].weight = 2;
+    nodes[3].weight = 1;
+    nodes[4].weight = 1;
+    count_turns(8000, counts);
+    cr_expect_eq(counts[0], 0);
+    for (unsigned i = 1; i < N; i++)
+        cr_expect(counts[i] + 10 > 1000 * nodes[i].weight &&
+                      counts[i] < 1000 * nodes[i].weight + 10,
+                  "node %u: %u turns", i, counts[i]);
+    for (unsigned turn = 0; turn < 100; turn++) {
+        run = choose(turn) == last ? run + 1 : 1;
+        last = choose(turn);
+        cr_expect_leq(run, 2, "the heavy one is not asked in long runs");
+    }
+}
+
+Test(route, sessions_are_weighed)
+{
+    listener.role = ROLE_REPLICA;
+    listener.balance = BALANCE_LEASTCONN;
+    nodes[1].weight = 10;
+    for (unsigned i = 1; i < N; i++)
+        atomic_store(&nodes[i].load->n_sessions, 3);
+    atomic_store(&nodes[1].load->n_sessions, 30);
+    cr_expect_eq(choose(0), 1, "31 of 10 is less than 4 of 1");
+    atomic_store(&nodes[1].load->n_sessions, 40);
+    cr_expect_neq(choose(0), 1);
+}
+
 Test(route, a_lagging_replica_keeps_what_it_has)
 {
     nodes[1].is_lagging = true;
