@@ -350,19 +350,24 @@ static void check_listener(struct loading *loading, const struct section *sectio
                                  "check_uri", listener->to);
 }
 
-/* `colon` is what stands before it; NULL: there is none. */
-static void check_stats_secret(struct loading *loading, const struct section *section,
-                               const char *colon)
+static void check_name_and_secret(struct loading *loading, const struct section *section,
+                                  enum setting_id id, const char *name, const char *value)
 {
+    const char *colon = strchr(value, ':');
     struct secret secret;
     enum secret_fault fault;
 
-    if (colon == NULL)
+    if (*value == '\0')
         return;
+    if (colon == NULL || colon == value) {
+        loading_error(loading, loading_place(section, id), "%s: expected name:password",
+                      name);
+        return;
+    }
     fault = secret_parse(colon + 1, strlen(colon + 1), &secret);
     if (fault != SECRET_FINE)
-        loading_error(loading, loading_place(section, SETTING_STATS_auth),
-                      "auth: the secret is %s", secret_fault_text(fault));
+        loading_error(loading, loading_place(section, id), "%s: the secret is %s", name,
+                      secret_fault_text(fault));
     secret_clear(&secret);
 }
 
@@ -375,11 +380,8 @@ static void check_stats(struct loading *loading, const struct section *section)
                       "uri = '%.80s'; expected a path that begins with / and has no "
                       "blanks",
                       stats->uri);
-    if (*stats->auth != '\0' && (*stats->auth == ':' || strchr(stats->auth, ':') == NULL))
-        loading_error(loading, loading_place(section, SETTING_STATS_auth),
-                      "auth: expected name:password");
-    else
-        check_stats_secret(loading, section, strchr(stats->auth, ':'));
+    check_name_and_secret(loading, section, SETTING_STATS_auth, "auth", stats->auth);
+    check_name_and_secret(loading, section, SETTING_STATS_admin, "admin", stats->admin);
 }
 
 /* ---- addresses ---- */

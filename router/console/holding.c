@@ -10,6 +10,7 @@
 
 #include "core/log.h"
 #include "core/memory.h"
+#include "router/console/form.h"
 
 /* ---- answers ------------------------------------------------------------------------
  */
@@ -61,58 +62,27 @@ struct operands {
     char node[NODE_NAME_MAX];
 };
 
-static int digit_of(char c)
+static bool copy(char to[NODE_NAME_MAX], const char *value)
 {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-/* "a%20b+c". False: too long, or no such encoding. */
-static bool decode(const char *from, size_t n, char to[NODE_NAME_MAX])
-{
-    size_t length = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        char c = from[i] == '+' ? ' ' : from[i];
-
-        if (c == '%') {
-            int high = i + 2 < n ? digit_of(from[i + 1]) : -1;
-            int low = high < 0 ? -1 : digit_of(from[i + 2]);
-
-            if (low < 0 || (high == 0 && low == 0))
-                return false;
-            c = (char)(high * 16 + low);
-            i += 2;
-        }
-        if (length + 1 == NODE_NAME_MAX)
-            return false;
-        to[length++] = c;
-    }
-    to[length] = '\0';
+    if (strlen(value) >= NODE_NAME_MAX)
+        return false;
+    strcpy(to, value);
     return true;
 }
 
-/* "node=n1&cluster=main", up to the end of the line; what else there is counts for
- * nothing. */
+/* "node=n1&cluster=main"; what else there is counts for nothing. */
 static bool read_form(const char *form, struct operands *operands)
 {
-    while (*form != '\0' && strchr("\r\n", *form) == NULL) {
-        size_t n = strcspn(form, "&\r\n");
-        size_t n_name = strcspn(form, "=&\r\n");
-        size_t n_value = n > n_name ? n - n_name - 1 : 0;
-        const char *value = form + n - n_value;
+    struct form_field field;
+    enum form_step step;
 
-        if (n_name == 4 && strncmp(form, "node", 4) == 0 &&
-            !decode(value, n_value, operands->node))
+    while ((step = form_next(&form, &field)) == FORM_FIELD) {
+        if (strcmp(field.name, "node") == 0 && !copy(operands->node, field.value))
             return false;
-        if (n_name == 7 && strncmp(form, "cluster", 7) == 0 &&
-            !decode(value, n_value, operands->cluster))
+        if (strcmp(field.name, "cluster") == 0 && !copy(operands->cluster, field.value))
             return false;
-        form += n + (form[n] == '&');
     }
-    return true;
+    return step == FORM_END;
 }
 
 static bool read_member(const json_t *json, const char *name, char to[NODE_NAME_MAX])
@@ -122,10 +92,7 @@ static bool read_member(const json_t *json, const char *name, char to[NODE_NAME_
 
     if (value == NULL || json_is_null(value))
         return true;
-    if (text == NULL || strlen(text) >= NODE_NAME_MAX)
-        return false;
-    strcpy(to, text);
-    return true;
+    return text != NULL && copy(to, text);
 }
 
 static bool read_body(const char *body, struct operands *operands)

@@ -52,6 +52,10 @@ struct overview {
     size_t n_clusters;
     bool hides_version; /* nobody is to read which version this is */
     unsigned refresh_s; /* see page.h */
+    /* Of those who may act: */
+    bool has_admin;       /* there is somebody who may */
+    const char *token;    /* what their forms send; NULL: this is not for them */
+    const char *last_act; /* "" = there was none yet */
     unsigned n_admitted;
     unsigned n_in_line;
     unsigned max_clients, hard_max_clients; /* max_client_conn, and what there can be */

@@ -74,7 +74,10 @@ static void add_head(const struct overview *overview, struct text *out)
                   "<header><h1>pgrouter");
     if (!overview->hides_version)
         text_add(out, " <small>" PGROUTER_VERSION "</small>");
-    text_add(out, "</h1><p id=live role=status></p></header>\n<main>\n");
+    text_add(out, "</h1><p id=live role=status></p>");
+    if (overview->has_admin && overview->token == NULL)
+        text_add(out, "<p><a href=/admin>Log in to act</a></p>");
+    text_add(out, "</header>\n<main>\n");
 }
 
 void page_add(const struct overview *overview, struct text *out)
@@ -84,6 +87,11 @@ void page_add(const struct overview *overview, struct text *out)
         text_addf(out, "<section id=%s>", sections[i].id);
         sections[i].add(overview, out);
         text_add(out, "</section>\n");
+        if (overview->token != NULL && sections[i].add == page_add_pools) {
+            text_add(out, "<section id=act>");
+            page_add_forms(overview, out);
+            text_add(out, "</section>\n");
+        }
     }
     text_add(out, "</main></body></html>\n");
 }

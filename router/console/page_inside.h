@@ -12,6 +12,8 @@
 
 void page_add_summary(const struct overview *overview, struct text *out);
 void page_add_clusters(const struct overview *overview, struct text *out);
+/* Not kept as things are: only for those who may act, once. */
+void page_add_forms(const struct overview *overview, struct text *out);
 void page_add_pools(const struct overview *overview, struct text *out);
 void page_add_traffic(const struct overview *overview, struct text *out);
 void page_add_switchovers(const struct overview *overview, struct text *out);

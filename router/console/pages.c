@@ -4,6 +4,7 @@
 
 #include "core/log.h"
 #include "core/memory.h"
+#include "router/console/acts.h"
 #include "router/console/api_runs.h"
 #include "router/console/assets.h"
 #include "router/console/holding.h"
@@ -26,6 +27,8 @@
 enum page {
     PAGE_NONE,
     PAGE_HTML,
+    PAGE_FORMS, /* the same for those who may act */
+    PAGE_ADMIN,
     PAGE_CSV,
     PAGE_LIVE,
     PAGE_METRICS,
@@ -53,6 +56,8 @@ struct pages {
     struct web *web;
     char *uri; /* [stats] uri */
     struct basic_auth auth;
+    struct basic_auth admin; /* who may act; its text is NULL: nobody may */
+    struct acts acts;
     char *token;        /* [stats] control_token; "" = nobody may */
     unsigned refresh_s; /* [stats] refresh */
     bool hides_version;
@@ -97,6 +102,8 @@ static bool has_option(const char *target, const char *option)
 
 static enum page page_of(const struct pages *pages, const char *target)
 {
+    if (is_path(target, "/admin"))
+        return PAGE_ADMIN;
     if (is_path(target, "/live"))
         return PAGE_LIVE;
     if (is_path(target, "/healthz"))
@@ -340,6 +347,8 @@ static void show(struct pages *pages, struct gather *gather)
         .events = &pages->events,
         .hides_version = pages->hides_version,
         .refresh_s = pages->refresh_s,
+        .has_admin = pages->admin.text != NULL,
+        .last_act = pages->acts.last,
         .now_ms = loop_now_ms(pages->loop),
         .uptime_ms = loop_now_ms(pages->loop) - pages->began_ms,
     };
@@ -354,6 +363,9 @@ static void show(struct pages *pages, struct gather *gather)
     if (!overview_take(&overview, pages->doors, pages->monitor))
         return;
     answer_all_of(pages, PAGE_HTML, page_add, "text/html; charset=utf-8", &overview);
+    overview.token = pages->acts.token;
+    answer_all_of(pages, PAGE_FORMS, page_add, "text/html; charset=utf-8", &overview);
+    overview.token = NULL;
     answer_all_of(pages, PAGE_CSV, view_csv, "text/plain; charset=utf-8", &overview);
     pages->n_waiting = 0;
     if (is_live_due)
@@ -465,10 +477,17 @@ static bool answer_asset(struct web_request *request)
     return false;
 }
 
-/* False: it is answered. */
+static bool may_act(struct pages *pages, const struct web_request *request)
+{
+    return pages->admin.text != NULL &&
+           web_check_auth(request, &pages->admin) == BASIC_AUTH_FITS;
+}
+
+/* Who may act may look. False: it is answered. */
 static bool may_look(struct pages *pages, struct web_request *request)
 {
-    switch (web_check_auth(request, &pages->auth)) {
+    switch (may_act(pages, request) ? BASIC_AUTH_FITS
+                                    : web_check_auth(request, &pages->auth)) {
     case BASIC_AUTH_FITS:
         return true;
     case BASIC_AUTH_WRONG:
@@ -497,6 +516,8 @@ static void show_page(struct pages *pages, struct web_request *request, enum pag
 {
     if (!may_look(pages, request))
         return;
+    if (page == PAGE_HTML && may_act(pages, request))
+        page = PAGE_FORMS;
     if (page == PAGE_LIVE)
         add_viewer(pages, request);
     else if (page == PAGE_METRICS)
@@ -507,6 +528,28 @@ static void show_page(struct pages *pages, struct web_request *request, enum pag
         wait_for_picture(pages, request, page);
 }
 
+static void log_in(struct pages *pages, struct web_request *request)
+{
+    if (pages->admin.text == NULL) {
+        answer_line(request, 404, "nobody may act here: see [stats] admin");
+    } else if (!may_act(pages, request)) {
+        web_ask_for_password(request);
+    } else {
+        web_add_header(request, "Location", "/");
+        answer_line(request, 303, "welcome");
+    }
+}
+
+static void act(struct pages *pages, struct web_request *request)
+{
+    if (pages->admin.text == NULL)
+        answer_line(request, 403, "nobody may act here: see [stats] admin");
+    else if (!may_act(pages, request))
+        web_ask_for_password(request);
+    else
+        acts_take(&pages->acts, request, pages->admin.text);
+}
+
 static void on_request(void *arg, struct web_request *request)
 {
     struct pages *pages = arg;
@@ -515,6 +558,10 @@ static void on_request(void *arg, struct web_request *request)
 
     if (holding_is_meant(web_target(request))) {
         take_holding(pages, request);
+        return;
+    }
+    if (page == PAGE_HTML && strcmp(web_method(request), "POST") == 0) {
+        act(pages, request);
         return;
     }
     if (strcmp(web_method(request), "GET") != 0 &&
@@ -534,7 +581,11 @@ static void on_request(void *arg, struct web_request *request)
         is_ready = pages->source->is_ready(pages->arg);
         answer_line(request, is_ready ? 200 : 503, is_ready ? "ready" : "not ready");
         break;
+    case PAGE_ADMIN:
+        log_in(pages, request);
+        break;
     case PAGE_HTML:
+    case PAGE_FORMS:
     case PAGE_CSV:
     case PAGE_LIVE:
     case PAGE_METRICS:
@@ -579,7 +630,8 @@ struct pages *pages_new(struct loop *loop, const struct doors *doors,
     api_runs_init(&pages->api_runs, loop, source, arg);
     pages->scrapes = scrapes_new(loop, doors, monitor, source, arg);
     pages->web = web_new(loop, on_request, pages);
-    if (pages->web == NULL || pages->scrapes == NULL) {
+    if (pages->web == NULL || pages->scrapes == NULL ||
+        !acts_init(&pages->acts, loop, doors, monitor, source, arg)) {
         web_free(pages->web);
         scrapes_free(pages->scrapes);
         memory_free(pages);
@@ -600,11 +652,13 @@ void pages_free(struct pages *pages)
     refuse_all(pages);
     scrapes_free(pages->scrapes);
     api_runs_clear(&pages->api_runs);
+    acts_clear(&pages->acts);
     web_free(pages->web);
     for (unsigned i = 0; i < PAGE_SECTIONS; i++)
         text_clear(&pages->sections[i]);
     memory_free(pages->uri);
     basic_auth_clear(&pages->auth);
+    basic_auth_clear(&pages->admin);
     memory_free(pages->token);
     memory_free(pages);
 }
@@ -622,8 +676,9 @@ bool pages_configure(struct pages *pages, const struct stats_config *stats, int 
     const struct web_places places = {.endpoints = &stats->bind,
                                       .unix_mode = (mode_t)stats->unix_socket_mode,
                                       .backlog = backlog};
-    struct basic_auth auth = {.text = NULL};
-    bool has_all = uri != NULL && token != NULL && basic_auth_set(&auth, stats->auth);
+    struct basic_auth auth = {.text = NULL}, admin = {.text = NULL};
+    bool has_all = uri != NULL && token != NULL && basic_auth_set(&auth, stats->auth) &&
+                   basic_auth_set(&admin, stats->admin);
 
     if (!has_all)
         text_add(errors, "out of memory\n");
@@ -635,13 +690,16 @@ bool pages_configure(struct pages *pages, const struct stats_config *stats, int 
         memory_free(uri);
         memory_free(token);
         basic_auth_clear(&auth);
+        basic_auth_clear(&admin);
         return false;
     }
     memory_free(pages->uri);
     memory_free(pages->token);
     basic_auth_clear(&pages->auth);
+    basic_auth_clear(&pages->admin);
     pages->uri = uri;
     pages->auth = auth;
+    pages->admin = admin;
     pages->token = token;
     pages->refresh_s = (unsigned)(stats->refresh / 1000);
     pages->hides_version = stats->hide_version;

@@ -309,6 +309,13 @@ const char *web_accept(const struct web_request *request)
     return header_of(request, MHD_HTTP_HEADER_ACCEPT);
 }
 
+bool web_is_from_browser(const struct web_request *request)
+{
+    return *header_of(request, MHD_HTTP_HEADER_ORIGIN) != '\0' ||
+           *header_of(request, MHD_HTTP_HEADER_REFERER) != '\0' ||
+           *header_of(request, "Sec-Fetch-Site") != '\0';
+}
+
 bool web_is_local(const struct web_request *request)
 {
     return request->daemon->endpoint.path != NULL;

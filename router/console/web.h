@@ -56,6 +56,8 @@ const char *web_authorization(const struct web_request *request); /* the header,
 const char *web_accept(const struct web_request *request);        /* likewise */
 /* Whether it comes by a unix socket. */
 bool web_is_local(const struct web_request *request);
+/* Whether a browser has sent it, which says where its page is from. */
+bool web_is_from_browser(const struct web_request *request);
 /* Whom it comes from; false: from a unix socket. */
 bool web_peer(const struct web_request *request, struct address *peer);
 /* One header of its own for the answer, of constants. */

@@ -271,6 +271,34 @@ Test(page, has_haproxys_rows_in_haproxys_colours)
     expect("<td>200 running primary</td>");
 }
 
+Test(page, has_forms_for_those_who_may_act)
+{
+    struct cluster_config cluster = {.name = picture_text("main")};
+
+    print();
+    expect_not("<form");
+    expect_not("href=/admin");
+    picture.overview.has_admin = true;
+    print();
+    expect("<a href=/admin>Log in to act</a>");
+    expect_not("<form");
+    picture.config.clusters = &cluster;
+    picture.config.n_clusters = 1;
+    picture.overview.token = "0123";
+    picture.overview.last_act = "drain <n2> by alice";
+    print();
+    expect_not("href=/admin");
+    expect("<p role=status>Last: drain &lt;n2&gt; by alice.</p>");
+    expect("<legend>A node </legend><input type=hidden name=csrf value=0123>");
+    expect("<option>main/n1</option><option>main/n2</option>");
+    expect("<option value=\"app\"></option>");
+    expect("<legend>Another primary of main</legend>");
+    expect("<option>n2</option><option>n3</option></select>");
+    cluster.is_implicit = true;
+    print();
+    expect_not("Another primary");
+}
+
 Test(page, shows_each_thread)
 {
     print();
