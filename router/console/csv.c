@@ -235,8 +235,10 @@ static void print_cell(struct text *out, const char *cell)
     text_add(out, "\"");
 }
 
-static void print_row(struct text *out, const struct stat_row *row)
+static void print_row(void *arg, const struct stat_row *row)
 {
+    struct text *out = arg;
+
     for (unsigned i = 0; i < COLUMN_COUNT; i++) {
         print_cell(out, row->cells[i]);
         text_add(out, ",");
@@ -244,9 +246,10 @@ static void print_row(struct text *out, const struct stat_row *row)
     text_add(out, "\n");
 }
 
-struct printing {
+struct choosing {
     const struct csv_filter *filter;
-    struct text *out;
+    void (*each)(void *arg, const struct stat_row *row);
+    void *arg;
 };
 
 /* The cell has a number, which -1 leaves open. */
@@ -270,24 +273,30 @@ static bool is_wanted(const struct stat_row *row, const struct csv_filter *filte
             fits(row, COLUMN_sid, filter->server));
 }
 
-static void print_if_wanted(void *arg, const struct stat_row *row)
+static void choose(void *arg, const struct stat_row *row)
 {
-    const struct printing *printing = arg;
+    const struct choosing *choosing = arg;
 
-    if (is_wanted(row, printing->filter))
-        print_row(printing->out, row);
+    if (is_wanted(row, choosing->filter))
+        choosing->each(choosing->arg, row);
+}
+
+void stat_rows_of(const struct overview *overview, const struct csv_filter *filter,
+                  void (*each)(void *arg, const struct stat_row *row), void *arg)
+{
+    struct choosing choosing = {filter, each, arg};
+
+    stat_rows(overview, choose, &choosing);
 }
 
 void view_csv_rows(const struct overview *overview, const struct csv_filter *filter,
                    struct text *out)
 {
-    struct printing printing = {filter, out};
-
     text_add(out, "# ");
     for (unsigned i = 0; i < COLUMN_COUNT; i++)
         text_addf(out, "%s,", stat_column_names[i]);
     text_add(out, "\n");
-    stat_rows(overview, print_if_wanted, &printing);
+    stat_rows_of(overview, filter, print_row, out);
 }
 
 void view_csv(const struct overview *overview, struct text *out)

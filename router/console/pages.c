@@ -30,6 +30,7 @@ enum page {
     PAGE_FORMS, /* the same for those who may act */
     PAGE_ADMIN,
     PAGE_CSV,
+    PAGE_JSON,
     PAGE_LIVE,
     PAGE_METRICS,
     PAGE_API,
@@ -120,7 +121,9 @@ static enum page page_of(const struct pages *pages, const char *target)
         return PAGE_API;
     if (is_path(target, "/") || is_path(target, "/stats") ||
         is_path(target, "/haproxy?stats") || is_path(target, pages->uri))
-        return has_option(target, "csv") ? PAGE_CSV : PAGE_HTML;
+        return has_option(target, "csv")    ? PAGE_CSV
+               : has_option(target, "json") ? PAGE_JSON
+                                            : PAGE_HTML;
     return PAGE_NONE;
 }
 
@@ -367,6 +370,7 @@ static void show(struct pages *pages, struct gather *gather)
     answer_all_of(pages, PAGE_FORMS, page_add, "text/html; charset=utf-8", &overview);
     overview.token = NULL;
     answer_all_of(pages, PAGE_CSV, view_csv, "text/plain; charset=utf-8", &overview);
+    answer_all_of(pages, PAGE_JSON, view_json, "application/json", &overview);
     pages->n_waiting = 0;
     if (is_live_due)
         show_all_viewers(pages, &overview);
@@ -587,6 +591,7 @@ static void on_request(void *arg, struct web_request *request)
     case PAGE_HTML:
     case PAGE_FORMS:
     case PAGE_CSV:
+    case PAGE_JSON:
     case PAGE_LIVE:
     case PAGE_METRICS:
     case PAGE_API:

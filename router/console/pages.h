@@ -1,6 +1,7 @@
 /* router/console/pages.h - what the stats port answers.
  *
- *   / /stats /haproxy?stats and [stats] uri   the page; with ;csv HAProxy's table
+ *   / /stats /haproxy?stats and [stats] uri   the page; with ;csv or ;json
+ *                                             HAProxy's table
  *   POST to these                             see acts.h
  *   /admin                                    asks who may act for the password
  *   POST /hold /release                       see holding.h

@@ -3,6 +3,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "router/console/haproxy_field.h"
 #include "router/console/runtime_act.h"
 #include "router/console/views.h"
 
@@ -11,83 +12,25 @@
 
 enum info_form { INFO_PLAIN, INFO_TYPED, INFO_JSON };
 
-/* Where HAProxy has it (its enum of fields), how it is called there, what kind of thing
- * it is (origin, nature and scope, as "typed" has them), and its type. */
-struct info_field {
-    unsigned position;
-    const char *name;
-    const char *tags;
-    const char *type;
-};
-
 struct info {
     enum info_form form;
     struct text *out;
     bool has_some;
 };
 
-/* ---- the form of a field ------------------------------------------------------------
- */
-
-static const char *origin_name(char tag)
-{
-    switch (tag) {
-    case 'M':
-        return "Metric";
-    case 'S':
-        return "Status";
-    case 'K':
-        return "Key";
-    case 'C':
-        return "Config";
-    default:
-        return "Product";
-    }
-}
-
-static const char *nature_name(char tag)
-{
-    switch (tag) {
-    case 'G':
-        return "Gauge";
-    case 'C':
-        return "Counter";
-    case 'L':
-        return "Limit";
-    case 'M':
-        return "Max";
-    case 'R':
-        return "Rate";
-    case 'D':
-        return "Duration";
-    default:
-        return "Output";
-    }
-}
-
-static void add_field(struct info *info, const struct info_field *field,
+static void add_field(struct info *info, const struct haproxy_field *field,
                       const char *value)
 {
-    bool is_text = strcmp(field->type, "str") == 0;
-    const char *quote = is_text ? "\"" : "";
-
     switch (info->form) {
     case INFO_PLAIN:
         text_addf(info->out, "%s: %s\n", field->name, value);
         break;
     case INFO_TYPED:
-        text_addf(info->out, "%u.%s.1:%s:%s:%s\n", field->position, field->name,
-                  field->tags, field->type, value);
+        haproxy_add_typed(info->out, field, value);
         break;
     case INFO_JSON:
-        text_addf(info->out,
-                  "%s{\"field\":{\"pos\":%u,\"name\":\"%s\"},\"processNum\":1,\"tags\":{"
-                  "\"origin\":\"%s\",\"nature\":\"%s\",\"scope\":\"%s\"},\"value\":{"
-                  "\"type\":\"%s\",\"value\":%s%s%s}}",
-                  info->has_some ? "," : "[", field->position, field->name,
-                  origin_name(field->tags[0]), nature_name(field->tags[1]),
-                  field->tags[2] == 'S' ? "Service" : "Process", field->type, quote,
-                  value, quote);
+        text_add(info->out, info->has_some ? ",{" : "[{");
+        haproxy_add_json(info->out, field, value);
         break;
     }
     info->has_some = true;
@@ -96,7 +39,7 @@ static void add_field(struct info *info, const struct info_field *field,
 static void add_text(struct info *info, unsigned position, const char *name,
                      const char *tags, const char *value)
 {
-    add_field(info, &(struct info_field){position, name, tags, "str"}, value);
+    add_field(info, &(struct haproxy_field){position, name, tags, "str"}, value);
 }
 
 static void add_number(struct info *info, unsigned position, const char *name,
@@ -105,7 +48,7 @@ static void add_number(struct info *info, unsigned position, const char *name,
     char text[24];
 
     snprintf(text, sizeof text, "%llu", (unsigned long long)value);
-    add_field(info, &(struct info_field){position, name, tags, "u32"}, text);
+    add_field(info, &(struct haproxy_field){position, name, tags, "u32"}, text);
 }
 
 /* ---- its fields ---------------------------------------------------------------------
@@ -229,15 +172,21 @@ static void show_stat(const struct runtime_order *order, const struct overview *
                       struct text *out)
 {
     struct csv_filter filter = {.is_limited = false};
+    void (*view)(const struct overview *overview, const struct csv_filter *filter,
+                 struct text *out) = view_csv_rows;
 
     for (unsigned i = 0; i < order->n_operands; i++) {
         if (strcmp(order->operands[i], "up") == 0)
             filter.only_up = true;
         else if (strcmp(order->operands[i], "no-maint") == 0)
             filter.no_maintenance = true;
+        else if (strcmp(order->operands[i], "typed") == 0)
+            view = view_typed_rows;
+        else if (strcmp(order->operands[i], "json") == 0)
+            view = view_json_rows;
     }
     limit(&filter, order);
-    view_csv_rows(overview, &filter, out);
+    view(overview, &filter, out);
 }
 
 /* ---- show servers -------------------------------------------------------------------

@@ -28,4 +28,9 @@ struct stat_row {
 void stat_rows(const struct overview *overview,
                void (*each)(void *arg, const struct stat_row *row), void *arg);
 
+/* The same of those that the filter wants. */
+struct csv_filter;
+void stat_rows_of(const struct overview *overview, const struct csv_filter *filter,
+                  void (*each)(void *arg, const struct stat_row *row), void *arg);
+
 #endif

@@ -1,4 +1,4 @@
-/* router/console/views.h - an overview as HAProxy's CSV. */
+/* router/console/views.h - an overview as HAProxy's table: CSV, JSON, or with types. */
 #ifndef ROUTER_CONSOLE_VIEWS_H
 #define ROUTER_CONSOLE_VIEWS_H
 
@@ -19,6 +19,13 @@ void view_csv_rows(const struct overview *overview, const struct csv_filter *fil
                    struct text *out);
 /* A frontend, its servers and their sum for each listener, in HAProxy's columns. */
 void view_csv(const struct overview *overview, struct text *out);
+
+/* The same as HAProxy's JSON, and as "show stat typed" has it. */
+void view_json_rows(const struct overview *overview, const struct csv_filter *filter,
+                    struct text *out);
+void view_json(const struct overview *overview, struct text *out);
+void view_typed_rows(const struct overview *overview, const struct csv_filter *filter,
+                     struct text *out);
 
 /* What a node is to a listener, in HAProxy's words: UP, DOWN, DRAIN, ... */
 const char *view_status(const struct overview_server *server);

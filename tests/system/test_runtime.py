@@ -4,6 +4,7 @@ nodes and listeners."""
 import contextlib
 import csv
 import io
+import json
 import os
 import pty
 import select
@@ -178,6 +179,11 @@ def test_show_stat_is_the_csv_of_the_page(runtime):
         assert socket_.ask("set server ro/b state maint") == "\n"
         assert ("ro", "b") not in socket_.table("show stat no-maint")
         assert ("rw", "b") in socket_.table("show stat up")
+        typed = socket_.ask("show stat rw 4 1 typed").splitlines()
+        assert all(line.startswith("S.%s.1." % from_socket["rw", "BACKEND"]["iid"]) for line in typed if line)
+        assert any(line.endswith(".svname.1:KNS:str:a") for line in typed)
+        assert [field["value"]["value"] for row in json.loads(socket_.ask("show stat rw 4 1 json")) for field in row
+                if field["field"]["name"] == "svname"] == ["a"]
 
 
 def test_show_info_counts(runtime):

@@ -5,6 +5,7 @@ import csv
 import html.parser
 import http.client
 import io
+import json
 import os
 import re
 import signal
@@ -524,6 +525,36 @@ def test_what_peers_say_is_escaped(start_router):
         assert rows["rw", "b"]["last_chk"].startswith("503 <script>")
         assert len(ask(r.at("stats"), "/stats;csv")[2].splitlines()) == 1 + 2 * 4
         assert not any("\n" in event.line or "\r" in event.line for event in r.log.all)
+
+
+# HAProxy's JSON
+
+
+def test_the_json_says_what_the_csv_says(start_router):
+    with fake_nodes("a", "b") as nodes:
+        r = start_router(nodes=setting(*nodes), cluster=QUICK, listeners={"rw": {}, "ro": {"role": "replica"}})
+        client = session(r)
+        becomes(r, "rw", "a", status="UP")
+        becomes(r, "ro", "b", status="UP")
+        moves = {"lastchg", "lastsess", "check_duration", "rate", "conn_rate", "downtime"}
+        for path in ("/;json", "/stats;json", "/haproxy?stats;json;norefresh"):
+            status, headers, body = ask(r.at("stats"), path)
+            assert (status, headers["Content-Type"]) == (200, "application/json")
+            rows, wanted = json.loads(body), table(r)
+            assert len(rows) == len(wanted) == 2 * 4
+            for row in rows:
+                found = {field["field"]["name"]: field["value"]["value"] for field in row}
+                cells = wanted[found["pxname"], found["svname"]]
+                assert {name: str(value) for name, value in found.items() if name not in moves} == {
+                    name: text for name, text in cells.items() if text and name not in moves}
+                assert {field["objType"] for field in row} == {
+                    {"FRONTEND": "Frontend", "BACKEND": "Backend"}.get(found["svname"], "Server")}
+                assert {(field["proxyId"], field["id"]) for field in row} == {(found["iid"], found["sid"])}
+                assert all(COLUMNS[field["field"]["pos"]] == field["field"]["name"] for field in row)
+        scur = next(field for field in rows[0] if field["field"]["name"] == "scur")
+        assert scur["tags"] == {"origin": "Metric", "nature": "Gauge", "scope": "Process"}
+        assert scur["value"] == {"type": "u32", "value": 1}
+        client.close()
 
 
 # Guests that misbehave
