@@ -461,7 +461,8 @@ COLUMNS = {
     "CLUSTERS": "name primary timeline system_id hold hold_cause hold_sign hold_since waiting paused rivals "
                 "why_no_primary primary_since alarm",
     "NODES": "cluster name host port check_port address role up state said_by timeline lag lagging sessions "
-             "draining leaving checks_failed downs down_ms last_check_ago_ms last_check_ms",
+             "draining leaving checks_failed downs down_ms last_check_ago_ms last_check_ms "
+             "maintenance weight",
     "SWITCHOVERS": "cluster number cause outcome from to sign began drained_ms gone_ms proven_ms lent_ms "
                    "ended_ms clients_held statements_sent_again transactions_lost outcomes_unknown "
                    "longest_wait_ms",

@@ -8,6 +8,7 @@
 import base64
 import os
 import shutil
+import time
 
 import pytest
 
@@ -71,6 +72,7 @@ return faults;
 class Chromium:
     def __init__(self, folder, width=1280, height=900, dark=False, javascript=True):
         webdriver = pytest.importorskip("selenium.webdriver", reason="Selenium is not installed")
+        exceptions = pytest.importorskip("selenium.common.exceptions")
         program, driver = shutil.which("chromium"), shutil.which("chromedriver")
         if program is None or driver is None:
             pytest.skip("Chromium and its driver are not installed")
@@ -86,6 +88,7 @@ class Chromium:
         self.driver = webdriver.Chrome(
             options=options, service=webdriver.chrome.service.Service(driver))
         self.driver.set_page_load_timeout(60)
+        self.changed = (exceptions.StaleElementReferenceException, exceptions.NoSuchElementException)
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [
@@ -98,8 +101,13 @@ class Chromium:
         return self.driver.execute_script(script)
 
     def text(self, element):
-        """What a reader sees of the element with this id."""
-        return self.driver.find_element("id", element).text
+        """What a reader sees of the element with this id; the page may be loaded anew
+        meanwhile."""
+        while True:
+            try:
+                return self.driver.find_element("id", element).text
+            except self.changed:
+                time.sleep(0.01)  # the test has a limit
 
     def screenshot(self, path):
         """Of the whole page."""
