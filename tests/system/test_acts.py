@@ -142,6 +142,18 @@ def test_what_takes_long_goes_on(managed):
         assert post(r, {"db": "app", "action": "resume"}) == DONE
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_end_of_pgrouter_is_an_answer(managed, waits):
+    r = managed(shutdown_timeout="1s")
+    client = join(r)
+    client.execute("begin")
+    pausing = Later(lambda: post(r, {"db": "app", "action": "pause"}))
+    assert pausing.is_over(10 if waits else 0.5) == waits
+    r.stop()
+    assert pausing.result(20)[0] in ((303,) if waits else (303, 409, 503))
+    client.close()
+
+
 def test_switchover(cluster, managed):
     r = managed()
     old, to = cluster.leader(), cluster.replicas()[0]
