@@ -226,10 +226,8 @@ static void end_streams(struct web_daemon *daemon)
 
 static void stop_daemon(struct web_daemon *daemon)
 {
-    if (daemon->streams.n > 0) {
-        end_streams(daemon);
-        MHD_run(daemon->daemon); /* which takes up again what was suspended */
-    }
+    end_streams(daemon);
+    MHD_run(daemon->daemon); /* takes up what was suspended; sends the last answers */
     ev_io_stop(daemon->web->loop->ev, &daemon->readable);
     ev_timer_stop(daemon->web->loop->ev, &daemon->timer);
     ev_clear_pending(daemon->web->loop->ev, &daemon->timer);
