@@ -67,8 +67,8 @@ struct log_limit {
 };
 bool log_limit_allows(struct log_limit *limit, uint64_t now_ms, uint32_t *missed);
 
-/* What the calling thread logs is told to `on_line`, too, as one line without its time and
- * level: valid during the call, which must not log. NULL = no more. */
+/* What the calling thread logs is told to `on_line`, too, as one line without its time
+ * and level: valid during the call, which must not log. NULL = no more. */
 void log_listen(void (*on_line)(void *arg, enum log_level level, const char *text),
                 void *arg);
 
