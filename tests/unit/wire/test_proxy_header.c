@@ -91,14 +91,17 @@ Test(proxy_header, takes_unknown_clients_as_they_come)
 
 Test(proxy_header, reads_a_line_of_at_most_107_bytes)
 {
+    static const uint8_t begin[] = {'P', 'R', 'O', 'X', 'Y', ' ', 'U',
+                                    'N', 'K', 'N', 'O', 'W', 'N', ' '},
+                         end[] = {'\r', '\n'};
     uint8_t line[120];
 
     memset(line, 'x', sizeof line);
-    memcpy(line, "PROXY UNKNOWN ", 14);
-    memcpy(line + 105, "\r\n", 2);
+    memcpy(line, begin, sizeof begin);
+    memcpy(line + 105, end, sizeof end);
     expect_mute(line, 107);
     line[105] = 'x';
-    memcpy(line + 106, "\r\n", 2);
+    memcpy(line + 106, end, sizeof end);
     expect_bad(line, 108, 106);
     line[106] = line[107] = 'x';
     expect_bad(line, sizeof line, 106); /* it never ends */
