@@ -414,6 +414,23 @@ static void tell_who_waits(struct worker *worker, const char *cluster)
     mailbox_post(worker->control.mailbox, &news->message, worker->control.on_waiting);
 }
 
+struct link *worker_next_client(const struct list *clients, uint64_t after_id)
+{
+    struct link *next = NULL;
+    uint64_t next_id = UINT64_MAX;
+
+    LIST_EACH(item, clients)
+    {
+        const struct client *client = CONTAINER_OF(item, struct client, in_worker);
+
+        if (client->id > after_id && client->id < next_id) {
+            next = item;
+            next_id = client->id;
+        }
+    }
+    return next;
+}
+
 void worker_tell_of_hold(struct worker *worker, const struct hold_news *told)
 {
     struct hold_message *news = memory_zeroed(sizeof *news);

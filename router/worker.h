@@ -141,6 +141,9 @@ void worker_post_gather(struct worker *worker, struct gather *gather);
 /* On the worker's thread. */
 void worker_evidence(struct worker *worker, uint32_t node_id, enum evidence evidence);
 void worker_tell_of_hold(struct worker *worker, const struct hold_news *told);
+/* Of the worker's clients the one with the next higher id; NULL: there is none. The list
+ * may be turned round, and has them in the order of their ids otherwise. */
+struct link *worker_next_client(const struct list *clients, uint64_t after_id);
 /* Puts a client into the line and sees to it that it is asked again. */
 void worker_wait(struct worker *worker, struct client *client);
 void worker_stop_waiting(struct worker *worker, struct client *client);

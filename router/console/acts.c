@@ -38,20 +38,10 @@ struct act {
 /* ---- answers ------------------------------------------------------------------------
  */
 
-static void answer(struct web_request *request, unsigned status, const char *line)
-{
-    struct text body;
-
-    text_init(&body, 1024);
-    text_addf(&body, "%s\n", line);
-    web_answer(request, status, "text/plain; charset=utf-8", &body);
-    text_clear(&body);
-}
-
 static void lead_back(struct web_request *request)
 {
     web_add_header(request, "Location", "/;st=DONE");
-    answer(request, 303, "done");
+    web_answer_line(request, 303, "done");
 }
 
 /* What came of it, for the log and for the page. `why` is NULL when all went well. */
@@ -178,7 +168,7 @@ static void set_words(struct acts *acts, struct web_request *request,
     bool is_known = true;
 
     if (cluster == NULL || wish->n_servers == 0) {
-        answer(request, 400, "there is no such backend, or no server was named");
+        web_answer_line(request, 400, "there is no such backend, or no server was named");
         return;
     }
     snprintf(name, sizeof name, "%s", cluster);
@@ -193,7 +183,7 @@ static void set_words(struct acts *acts, struct web_request *request,
     if (is_known)
         lead_back(request);
     else
-        answer(request, 404, "there is no such node");
+        web_answer_line(request, 404, "there is no such node");
 }
 
 /* ---- what the desk carries out ------------------------------------------------------
@@ -227,7 +217,7 @@ static void on_answer(struct message *message, void *control)
     if (act->request != NULL && why == NULL)
         lead_back(act->request);
     else if (act->request != NULL)
-        answer(act->request, 409, why);
+        web_answer_line(act->request, 409, why);
     end_act(act);
 }
 
@@ -247,7 +237,7 @@ static void begin(struct acts *acts, struct web_request *request, const struct w
     struct act *act = acts->n == ACTS_MAX ? NULL : memory_zeroed(sizeof *act);
 
     if (act == NULL) {
-        answer(request, 503, "too much is under way");
+        web_answer_line(request, 503, "too much is under way");
         return;
     }
     acts->n++;
@@ -295,13 +285,14 @@ static void carry_out(struct acts *acts, struct web_request *request,
         if (wish->is_sure)
             begin(acts, request, wish, COMMAND_SWITCHOVER);
         else
-            answer(request, 400, "nothing is done: a switchover has to be confirmed");
+            web_answer_line(request, 400,
+                            "nothing is done: a switchover has to be confirmed");
     } else if (*wish->database != '\0' && command_of(wish->action) != COMMAND_UNKNOWN) {
         begin(acts, request, wish, command_of(wish->action));
     } else if (*wish->database == '\0' && word_of(wish->action, &word)) {
         set_words(acts, request, wish, word);
     } else {
-        answer(request, 400, "there is no such action");
+        web_answer_line(request, 400, "there is no such action");
     }
 }
 
@@ -325,11 +316,12 @@ void acts_take(struct acts *acts, struct web_request *request, const char *name)
     snprintf(wish.who, sizeof wish.who, "%s at %s", name,
              web_peer(request, &peer) ? address_print_host(&peer, address) : "unix");
     if (is_too_long)
-        answer(request, 413, "that is too long");
+        web_answer_line(request, 413, "that is too long");
     else if (!read_wish(body, &wish))
-        answer(request, 400, "expected a form, as the page has it");
+        web_answer_line(request, 400, "expected a form, as the page has it");
     else if (web_is_from_browser(request) && !has_token(acts, wish.token))
-        answer(request, 403, "the form is out of date, or not ours: load the page again");
+        web_answer_line(request, 403,
+                        "the form is out of date, or not ours: load the page again");
     else
         carry_out(acts, request, &wish);
 }
@@ -359,7 +351,7 @@ void acts_clear(struct acts *acts)
         struct act *act = CONTAINER_OF(item, struct act, in_acts);
 
         if (act->request != NULL)
-            answer(act->request, 503, "not now");
+            web_answer_line(act->request, 503, "not now");
         end_act(act);
     }
     REQUIRE(acts->n == 0);

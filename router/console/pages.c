@@ -127,16 +127,6 @@ static enum page page_of(const struct pages *pages, const char *target)
     return PAGE_NONE;
 }
 
-static void answer_line(struct web_request *request, unsigned status, const char *line)
-{
-    struct text body;
-
-    text_init(&body, 256);
-    text_addf(&body, "%s\n", line);
-    web_answer(request, status, "text/plain; charset=utf-8", &body);
-    text_clear(&body);
-}
-
 /* Made once for all who wait for it. */
 static void answer_all_of(struct pages *pages, enum page page,
                           void (*view)(const struct overview *overview, struct text *out),
@@ -151,7 +141,7 @@ static void answer_all_of(struct pages *pages, enum page page,
         if (body.length == 0)
             view(overview, &body);
         if (body.overflowed)
-            answer_line(pages->waiting[i].request, 500, "out of memory");
+            web_answer_line(pages->waiting[i].request, 500, "out of memory");
         else
             web_answer(pages->waiting[i].request, 200, content_type, &body);
     }
@@ -168,7 +158,7 @@ static void free_gather(struct gather *gather)
 static void refuse_all(struct pages *pages)
 {
     while (pages->n_waiting > 0)
-        answer_line(pages->waiting[--pages->n_waiting].request, 503, "not now");
+        web_answer_line(pages->waiting[--pages->n_waiting].request, 503, "not now");
 }
 
 /* ---- those who look on ---------------------------------------------------------------
@@ -255,12 +245,12 @@ static void add_viewer(struct pages *pages, struct web_request *request)
     struct viewer *viewer;
 
     if (pages->viewers.n >= VIEWERS_MAX) {
-        answer_line(request, 503, "too many look on");
+        web_answer_line(request, 503, "too many look on");
         return;
     }
     viewer = memory_zeroed(sizeof *viewer);
     if (viewer == NULL) {
-        answer_line(request, 503, "out of memory");
+        web_answer_line(request, 503, "out of memory");
         return;
     }
     viewer->pages = pages;
@@ -440,7 +430,7 @@ static void wait_for_picture(struct pages *pages, struct web_request *request,
                              enum page page)
 {
     if (pages->n_waiting == WAITING_MAX) {
-        answer_line(request, 503, "too many requests at a time");
+        web_answer_line(request, 503, "too many requests at a time");
         return;
     }
     pages->waiting[pages->n_waiting].request = request;
@@ -498,7 +488,7 @@ static bool may_look(struct pages *pages, struct web_request *request)
         web_ask_for_password(request);
         return false;
     case BASIC_AUTH_LATER:
-        answer_line(request, 429, "too many passwords are tried; try later");
+        web_answer_line(request, 429, "too many passwords are tried; try later");
         return false;
     }
     UNREACHABLE();
@@ -512,7 +502,7 @@ static void answer_offer(struct pages *pages, struct web_request *request,
 
     if (!pages->source->is_ready(pages->arg))
         status = 503;
-    answer_line(request, status, offer_text(status));
+    web_answer_line(request, status, offer_text(status));
 }
 
 /* What only those may see who have the password, if there is one. */
@@ -535,19 +525,19 @@ static void show_page(struct pages *pages, struct web_request *request, enum pag
 static void log_in(struct pages *pages, struct web_request *request)
 {
     if (pages->admin.text == NULL) {
-        answer_line(request, 404, "nobody may act here: see [stats] admin");
+        web_answer_line(request, 404, "nobody may act here: see [stats] admin");
     } else if (!may_act(pages, request)) {
         web_ask_for_password(request);
     } else {
         web_add_header(request, "Location", "/");
-        answer_line(request, 303, "welcome");
+        web_answer_line(request, 303, "welcome");
     }
 }
 
 static void act(struct pages *pages, struct web_request *request)
 {
     if (pages->admin.text == NULL)
-        answer_line(request, 403, "nobody may act here: see [stats] admin");
+        web_answer_line(request, 403, "nobody may act here: see [stats] admin");
     else if (!may_act(pages, request))
         web_ask_for_password(request);
     else
@@ -570,20 +560,20 @@ static void on_request(void *arg, struct web_request *request)
     }
     if (strcmp(web_method(request), "GET") != 0 &&
         strcmp(web_method(request), "HEAD") != 0) {
-        answer_line(request, 405, "only GET and HEAD are answered here");
+        web_answer_line(request, 405, "only GET and HEAD are answered here");
         return;
     }
     switch (page) {
     case PAGE_NONE:
         if (!answer_asset(request))
-            answer_line(request, 404, "no such page: try /stats");
+            web_answer_line(request, 404, "no such page: try /stats");
         break;
     case PAGE_ALIVE:
-        answer_line(request, 200, "alive");
+        web_answer_line(request, 200, "alive");
         break;
     case PAGE_READY:
         is_ready = pages->source->is_ready(pages->arg);
-        answer_line(request, is_ready ? 200 : 503, is_ready ? "ready" : "not ready");
+        web_answer_line(request, is_ready ? 200 : 503, is_ready ? "ready" : "not ready");
         break;
     case PAGE_ADMIN:
         log_in(pages, request);

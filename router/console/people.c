@@ -196,30 +196,11 @@ static bool add_client(struct question *question, const struct worker *worker,
     return row_end(&row);
 }
 
-/* The client whose id is the next: the list may be turned round (worker.c), and has them
- * in the order of their ids otherwise. */
-static struct link *next_client(const struct list *clients, uint64_t after_id)
-{
-    struct link *next = NULL;
-    uint64_t next_id = UINT64_MAX;
-
-    LIST_EACH(item, clients)
-    {
-        const struct client *client = CONTAINER_OF(item, struct client, in_worker);
-
-        if (client->id > after_id && client->id < next_id) {
-            next = item;
-            next_id = client->id;
-        }
-    }
-    return next;
-}
-
 /* False when there is no room for more. */
 static bool add_clients(struct question *question, const struct worker *worker)
 {
     const struct list *clients = &worker->clients;
-    struct link *item = next_client(clients, question->at.id);
+    struct link *item = worker_next_client(clients, question->at.id);
 
     while (item != NULL) {
         const struct client *client = CONTAINER_OF(item, struct client, in_worker);

@@ -43,29 +43,11 @@ static void write_client(struct roll *roll, const struct worker *worker,
         worker->number);
 }
 
-/* The list may be turned round, and has them in the order of their ids otherwise. */
-static struct link *first_behind(const struct list *clients, uint64_t id)
-{
-    struct link *first = NULL;
-    uint64_t first_id = UINT64_MAX;
-
-    LIST_EACH(item, clients)
-    {
-        const struct client *client = CONTAINER_OF(item, struct client, in_worker);
-
-        if (client->id > id && client->id < first_id) {
-            first = item;
-            first_id = client->id;
-        }
-    }
-    return first;
-}
-
 /* False: there are more. */
 static bool write_piece(struct roll *roll, const struct worker *worker)
 {
     const struct list *clients = &worker->clients;
-    struct link *item = first_behind(clients, roll->id);
+    struct link *item = worker_next_client(clients, roll->id);
 
     for (unsigned n = 0; item != NULL; n++) {
         const struct client *client = CONTAINER_OF(item, struct client, in_worker);

@@ -40,16 +40,6 @@ struct scrapes {
 /* ---- those who wait -----------------------------------------------------------------
  */
 
-static void answer_line(struct web_request *request, unsigned status, const char *line)
-{
-    struct text body;
-
-    text_init(&body, 256);
-    text_addf(&body, "%s\n", line);
-    web_answer(request, status, "text/plain; charset=utf-8", &body);
-    text_clear(&body);
-}
-
 static bool is_waited_for(const struct scrapes *scrapes, enum metrics_format format)
 {
     for (unsigned i = 0; i < scrapes->n_waiting; i++)
@@ -71,7 +61,7 @@ static void answer_all(struct scrapes *scrapes, enum metrics_format format,
         if (scrapes->waiting[i].format != format)
             scrapes->waiting[scrapes->n_waiting++] = scrapes->waiting[i];
         else if (body->overflowed)
-            answer_line(request, 500, "out of memory");
+            web_answer_line(request, 500, "out of memory");
         else
             web_answer(request, 200, metrics_content_type(format), body);
     }
@@ -80,7 +70,7 @@ static void answer_all(struct scrapes *scrapes, enum metrics_format format,
 static void refuse_all(struct scrapes *scrapes)
 {
     while (scrapes->n_waiting > 0)
-        answer_line(scrapes->waiting[--scrapes->n_waiting].request, 503, "not now");
+        web_answer_line(scrapes->waiting[--scrapes->n_waiting].request, 503, "not now");
 }
 
 /* ---- writing ------------------------------------------------------------------------
@@ -264,7 +254,7 @@ void scrapes_take(struct scrapes *scrapes, struct web_request *request)
     bool is_open = strstr(web_accept(request), "application/openmetrics-text") != NULL;
 
     if (scrapes->n_waiting == WAITING_MAX) {
-        answer_line(request, 503, "too many requests at a time");
+        web_answer_line(request, 503, "too many requests at a time");
         return;
     }
     scrapes->waiting[scrapes->n_waiting].request = request;

@@ -14,6 +14,7 @@
 #define CONNECTIONS_MAX 256u
 #define SILENCE_S 15u
 #define CONNECTION_BYTES 16384u
+#define LINE_BYTES_MAX 1024u
 /* Of a body that is too long so much is read, so that who sends it hears the answer;
  * whoever sends more is closed. */
 #define BODY_READ_MAX (1u << 20)
@@ -409,6 +410,16 @@ void web_answer(struct web_request *request, unsigned status, const char *conten
     answer(request, status, content_type,
            MHD_create_response_from_buffer(body->length, (void *)text_get(body),
                                            MHD_RESPMEM_MUST_COPY));
+}
+
+void web_answer_line(struct web_request *request, unsigned status, const char *line)
+{
+    struct text body;
+
+    text_init(&body, LINE_BYTES_MAX);
+    text_addf(&body, "%s\n", line);
+    web_answer(request, status, "text/plain; charset=utf-8", &body);
+    text_clear(&body);
 }
 
 void web_answer_constant(struct web_request *request, const char *content_type,

@@ -70,6 +70,8 @@ void web_ask_for_password(struct web_request *request);
 /* Sends it off; the request is gone then. `body` is copied. */
 void web_answer(struct web_request *request, unsigned status, const char *content_type,
                 const struct text *body);
+/* The same with one line of plain text. */
+void web_answer_line(struct web_request *request, unsigned status, const char *line);
 /* The same with bytes that live as long as the program, which need no copy. */
 void web_answer_constant(struct web_request *request, const char *content_type,
                          const void *bytes, size_t n);
