@@ -301,13 +301,14 @@ static void note_election(struct cluster *cluster, bool had_rivals)
 
 /* ---- rounds ---- */
 
-static bool is_promotion_near(const struct sample *sample)
+static void look_for_promotion(const struct sample *sample, struct pace_view *view)
 {
     if (sample->source != SOURCE_PATRONI && sample->source != SOURCE_ETCD)
-        return false;
+        return;
     if (sample->holds_lock && sample->role != NODE_PRIMARY)
-        return true;
-    return sample->is_unlocked && !sample->is_paused && !sample->is_failsafe;
+        view->is_promoting = view->is_promotion_near = true;
+    else if (sample->is_unlocked && !sample->is_paused && !sample->is_failsafe)
+        view->is_promotion_near = true;
 }
 
 static struct pace_view look(const struct cluster *cluster)
@@ -321,8 +322,7 @@ static struct pace_view look(const struct cluster *cluster)
         if (cluster->nodes[i]->word == WORD_MAINT)
             continue; /* faster rounds would tell nothing of it */
         is_any_up = is_any_up || verdict->checks.is_up;
-        view.is_promotion_near =
-            view.is_promotion_near || is_promotion_near(&verdict->last);
+        look_for_promotion(&verdict->last, &view);
     }
     view.lacks_primary =
         cluster->config->check == CHECK_TCP
@@ -493,13 +493,15 @@ static void on_hold_looks(struct ev_loop *ev, ev_timer *timer, int events)
     cluster->on_change(cluster->arg);
 }
 
-uint64_t cluster_hold(struct cluster *cluster, const char *node, enum hold_cause cause,
-                      const char *sign)
+uint64_t cluster_hold(struct cluster *cluster, const char *node, const char *next,
+                      enum hold_cause cause, const char *sign)
 {
     bool was_on = cluster->hold.is_on;
     struct hold_time now = time_of(cluster);
     uint64_t number = hold_begin(&cluster->hold, cause, node, sign, &now);
 
+    if (*next != '\0')
+        snprintf(cluster->asked_for, sizeof cluster->asked_for, "%s", next);
     if (!was_on) {
         follow_hold(cluster);
         cluster->on_change(cluster->arg);
@@ -686,12 +688,11 @@ static void hold_for_request(struct cluster *cluster)
 
     if (cluster->config->check == CHECK_TCP)
         return; /* nobody would ever be proven */
-    snprintf(cluster->asked_for, sizeof cluster->asked_for, "%s",
-             next < 0 ? "" : cluster->nodes[next]->config->name);
     snprintf(sign, sizeof sign, "etcd: a switchover to %s was asked for",
              view->request.to[0] != '\0' ? view->request.to : "any node");
     cluster_hold(cluster, leaving < 0 ? "" : cluster->nodes[leaving]->config->name,
-                 HOLD_BY_REQUEST, sign);
+                 next < 0 ? "" : cluster->nodes[next]->config->name, HOLD_BY_REQUEST,
+                 sign);
 }
 
 /* Holds while a switchover is asked for and due. The cause is over when it is not, and

@@ -88,8 +88,8 @@ void cluster_take_evidence(struct cluster *cluster, enum evidence evidence);
 void cluster_set_waiting(struct cluster *cluster, unsigned n_waiting);
 
 /* As monitor_hold() and monitor_release(). */
-uint64_t cluster_hold(struct cluster *cluster, const char *node, enum hold_cause cause,
-                      const char *sign);
+uint64_t cluster_hold(struct cluster *cluster, const char *node, const char *next,
+                      enum hold_cause cause, const char *sign);
 bool cluster_release(struct cluster *cluster, enum hold_cause cause);
 
 /* Forgets the fence, and asks all nodes anew. `user`, who wants that, is logged. */

@@ -227,7 +227,8 @@ static int find_node(const struct cluster *cluster, const char *name)
 }
 
 uint64_t monitor_hold(struct monitor *monitor, const char *cluster_name, const char *node,
-                      enum hold_cause cause, const char *sign, char why[MONITOR_WHY_MAX])
+                      const char *next, enum hold_cause cause, const char *sign,
+                      char why[MONITOR_WHY_MAX])
 {
     struct cluster *cluster = find_cluster(monitor, cluster_name);
 
@@ -240,7 +241,7 @@ uint64_t monitor_hold(struct monitor *monitor, const char *cluster_name, const c
         snprintf(why, MONITOR_WHY_MAX, "there is no node \"%.60s\" in cluster \"%.60s\"",
                  node, cluster_name);
     else
-        return cluster_hold(cluster, node, cause, sign);
+        return cluster_hold(cluster, node, next, cause, sign);
     return 0;
 }
 

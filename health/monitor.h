@@ -85,11 +85,12 @@ void monitor_waiting(struct monitor *monitor, const char *cluster, unsigned n_wa
 #define MONITOR_WHY_MAX 160
 
 /* Clients that need the cluster's primary wait from now on. `node`: who is about to go;
- * "" = whoever is the primary. `cause` is HOLD_BY_COMMAND or HOLD_BY_HOOK; `sign` says in
- * words who asked. Returns the hold's number; 0 when there can be none: `why` says it.
- * One that is on already is joined. */
+ * "" = whoever is the primary. `next`: who is to be it, "" = anybody. `cause` is
+ * HOLD_BY_COMMAND or HOLD_BY_HOOK; `sign` says in words who asked. Returns the hold's
+ * number; 0 when there can be none: `why` says it. One that is on already is joined. */
 uint64_t monitor_hold(struct monitor *monitor, const char *cluster, const char *node,
-                      enum hold_cause cause, const char *sign, char why[MONITOR_WHY_MAX]);
+                      const char *next, enum hold_cause cause, const char *sign,
+                      char why[MONITOR_WHY_MAX]);
 /* The cause stands no more: a command's switchover has failed, or whoever called the hook
  * has thought better of it. Clients go on once a primary is proven, which may be the one
  * of before. (Another one's proof ends a hold without this.) False when it did not stand.

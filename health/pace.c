@@ -9,12 +9,19 @@ static uint64_t fast_ms(const struct pace_settings *settings)
                                                      : settings->interval_ms;
 }
 
-static void note_lack(struct pace *pace, const struct pace_view *view, uint64_t now_ms)
+/* Since when it is so, 0 = it is not. */
+static uint64_t since(uint64_t before_ms, bool is_so, uint64_t now_ms)
 {
-    if (!view->lacks_primary)
-        pace->lacking_since_ms = 0;
-    else if (pace->lacking_since_ms == 0)
-        pace->lacking_since_ms = now_ms;
+    if (!is_so)
+        return 0;
+    return before_ms == 0 ? now_ms : before_ms;
+}
+
+static void note(struct pace *pace, const struct pace_view *view, uint64_t now_ms)
+{
+    pace->lacking_since_ms = since(pace->lacking_since_ms, view->lacks_primary, now_ms);
+    pace->promoting_since_ms =
+        since(pace->promoting_since_ms, view->is_promoting, now_ms);
 }
 
 static bool must_be_fast(const struct pace *pace, const struct pace_view *view,
@@ -26,15 +33,27 @@ static bool must_be_fast(const struct pace *pace, const struct pace_view *view,
            (view->n_waiting > 0 || now_ms - pace->lacking_since_ms < PACE_NO_PRIMARY_MS);
 }
 
+/* To the next round when it must be fast. */
+static uint64_t fast_wait_ms(const struct pace *pace,
+                             const struct pace_settings *settings, uint64_t now_ms)
+{
+    uint64_t ms = fast_ms(settings);
+
+    if (pace->promoting_since_ms == 0 || ms <= PACE_LEAST_MS ||
+        now_ms - pace->promoting_since_ms >= PACE_PROMOTION_MS)
+        return ms;
+    return ms / 4 > PACE_LEAST_MS ? ms / 4 : PACE_LEAST_MS;
+}
+
 bool pace_begin_round(struct pace *pace, const struct pace_settings *settings,
                       const struct pace_view *view, uint64_t now_ms)
 {
     bool is_first = pace->round_at_ms == 0;
 
-    note_lack(pace, view, now_ms);
+    note(pace, view, now_ms);
     pace->round_at_ms = now_ms;
     if (must_be_fast(pace, view, now_ms)) {
-        pace->wait_ms = fast_ms(settings);
+        pace->wait_ms = fast_wait_ms(pace, settings, now_ms);
         return true;
     }
     pace->wait_ms = pace->wait_ms == 0 ? settings->interval_ms : pace->wait_ms * 2;
@@ -53,9 +72,9 @@ void pace_suspect(struct pace *pace, const struct pace_settings *settings,
 void pace_look(struct pace *pace, const struct pace_settings *settings,
                const struct pace_view *view, uint64_t now_ms)
 {
-    note_lack(pace, view, now_ms);
+    note(pace, view, now_ms);
     if (must_be_fast(pace, view, now_ms))
-        pace->wait_ms = fast_ms(settings);
+        pace->wait_ms = fast_wait_ms(pace, settings, now_ms);
 }
 
 uint64_t pace_rest_ms(const struct pace *pace, uint64_t now_ms)

@@ -220,7 +220,7 @@ static struct holding_answer hold(struct monitor *monitor,
     snprintf(sign, sizeof sign, "POST /hold from %s",
              request->peer == NULL ? "unix" : address_print_host(request->peer, from));
     number =
-        monitor_hold(monitor, cluster->name, operands->node, HOLD_BY_HOOK, sign, why);
+        monitor_hold(monitor, cluster->name, operands->node, "", HOLD_BY_HOOK, sign, why);
     LOG(INFO, number != 0 ? "hold asked for" : "hold asked for, but not possible",
         TEXT("cluster", cluster->name), TEXT("node", operands->node), TEXT("sign", sign),
         TEXT("why", why));

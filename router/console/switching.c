@@ -343,8 +343,9 @@ static void begin_hold(struct task *task)
     char why[MONITOR_WHY_MAX] = "", sign[SWITCHOVER_SIGN_MAX];
 
     snprintf(sign, sizeof sign, "SWITCHOVER by %s", task->user);
-    task->hold = monitor_hold(switching->monitor, task->cluster->name, task->from->name,
-                              HOLD_BY_COMMAND, sign, why);
+    task->hold =
+        monitor_hold(switching->monitor, task->cluster->name, task->from->name,
+                     task->to == NULL ? "" : task->to->name, HOLD_BY_COMMAND, sign, why);
     if (task->hold == 0) {
         fail(task, NOT_POSSIBLE, "%s", why);
         return;

@@ -2,6 +2,8 @@
 
 #include <criterion/criterion.h>
 
+#include "core/check.h"
+
 TestSuite(pace, .timeout = 10);
 
 static const struct pace_settings settings = {.interval_ms = 1000, .fast_ms = 100};
@@ -133,6 +135,38 @@ Test(pace, a_promotion_that_is_near_keeps_it_fast)
 
     pace_begin_round(&pace, &settings, &near, 900000);
     cr_expect_eq(pace_rest_ms(&pace, 900000), 100);
+}
+
+Test(pace, a_promotion_under_way_is_looked_at_more_closely)
+{
+    struct pace pace = {0};
+    const struct pace_view promoting = {
+        .lacks_primary = true, .is_promotion_near = true, .is_promoting = true};
+
+    pace_begin_round(&pace, &settings, &lacking, 1000);
+    pace_look(&pace, &settings, &promoting, 1010);
+    cr_expect_eq(pace_rest_ms(&pace, 1010), 15, "the round that is next comes earlier");
+    pace_begin_round(&pace, &settings, &promoting, 1025);
+    cr_expect_eq(pace_rest_ms(&pace, 1025), 25);
+    pace_begin_round(&pace, &settings, &promoting, 1010 + PACE_PROMOTION_MS);
+    cr_expect_eq(pace_rest_ms(&pace, 1010 + PACE_PROMOTION_MS), 100, "not for ever");
+    pace_begin_round(&pace, &settings, &lacking, 5000);
+    pace_begin_round(&pace, &settings, &promoting, 6000);
+    cr_expect_eq(pace_rest_ms(&pace, 6000), 25, "the next one is another");
+}
+
+Test(pace, nobody_is_asked_more_often_than_is_of_use)
+{
+    const struct pace_view promoting = {.is_promotion_near = true, .is_promoting = true};
+    static const uint64_t cases[][2] = {{100, 25}, {50, 20}, {20, 20}, {10, 10}};
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct pace pace = {0};
+        const struct pace_settings odd = {.interval_ms = 1000, .fast_ms = cases[i][0]};
+
+        pace_begin_round(&pace, &odd, &promoting, 1000);
+        cr_expect_eq(pace_rest_ms(&pace, 1000), cases[i][1]);
+    }
 }
 
 Test(pace, fast_is_never_slower_than_the_interval)

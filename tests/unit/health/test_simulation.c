@@ -666,7 +666,7 @@ static void on_hook(void *arg, int node)
 
     (void)arg;
     if (!sim.weather.is_orderly)
-        cluster_hold(sim.cluster, name, HOLD_BY_HOOK, "hook");
+        cluster_hold(sim.cluster, name, "", HOLD_BY_HOOK, "hook");
 }
 
 static void on_command_over(void *arg)
@@ -681,7 +681,7 @@ static void on_alarm(void *arg)
     if (sim.is_healed)
         return;
     if (made_time_chance(5)) {
-        cluster_hold(sim.cluster, "", HOLD_BY_COMMAND, "command");
+        cluster_hold(sim.cluster, "", "", HOLD_BY_COMMAND, "command");
         made_time_call(made_time_between(0, 5000), on_command_over, &sim.n_offers);
     } else {
         cluster_take_evidence(sim.cluster,

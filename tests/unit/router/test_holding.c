@@ -39,9 +39,11 @@ static void publish(void)
 }
 
 uint64_t monitor_hold(struct monitor *monitor, const char *cluster, const char *node,
-                      enum hold_cause cause, const char *sign, char why[MONITOR_WHY_MAX])
+                      const char *next, enum hold_cause cause, const char *sign,
+                      char why[MONITOR_WHY_MAX])
 {
     (void)monitor;
+    cr_assert_str_empty(next);
     cr_assert_eq(cause, HOLD_BY_HOOK);
     seen.n_holds++;
     snprintf(seen.cluster, sizeof seen.cluster, "%s", cluster);

@@ -121,10 +121,12 @@ void monitor_report_switchovers(const struct monitor *monitor, const char *clust
 static unsigned n_holds;
 
 uint64_t monitor_hold(struct monitor *monitor, const char *cluster, const char *node,
-                      enum hold_cause cause, const char *sign, char why[MONITOR_WHY_MAX])
+                      const char *next, enum hold_cause cause, const char *sign,
+                      char why[MONITOR_WHY_MAX])
 {
     (void)monitor;
     (void)cause;
+    cr_assert_str_empty(next);
     cr_assert_str_eq(cluster, "main");
     cr_assert_str_eq(node, "n2");
     cr_assert_str_eq(sign, "POST /hold from 127.0.0.1");

@@ -26,7 +26,7 @@ static struct {
     bool is_on, refuses, forgets;
     unsigned n_holds, n_releases;
     char primary[NODE_NAME_MAX];
-    char leaving[NODE_NAME_MAX], sign[SWITCHOVER_SIGN_MAX];
+    char leaving[NODE_NAME_MAX], next[NODE_NAME_MAX], sign[SWITCHOVER_SIGN_MAX];
 } seen;
 
 /* The answer. */
@@ -43,7 +43,8 @@ struct topology *monitor_topology(const struct monitor *monitor)
 }
 
 uint64_t monitor_hold(struct monitor *monitor, const char *cluster, const char *node,
-                      enum hold_cause cause, const char *sign, char why[MONITOR_WHY_MAX])
+                      const char *next, enum hold_cause cause, const char *sign,
+                      char why[MONITOR_WHY_MAX])
 {
     (void)monitor;
     cr_assert_str_eq(cluster, "main");
@@ -60,6 +61,7 @@ uint64_t monitor_hold(struct monitor *monitor, const char *cluster, const char *
     snprintf(seen.record.sign, SWITCHOVER_SIGN_MAX, "%s", sign);
     snprintf(seen.sign, sizeof seen.sign, "%s", sign);
     snprintf(seen.leaving, sizeof seen.leaving, "%s", node);
+    snprintf(seen.next, sizeof seen.next, "%s", next);
     return 7;
 }
 
@@ -241,6 +243,7 @@ Test(switching, holds_asks_and_tells_each_step)
     begin("to n2");
     wait_for_hold();
     cr_expect_str_eq(seen.leaving, "n1");
+    cr_expect_str_eq(seen.next, "n2");
     cr_expect_str_eq(seen.sign, "SWITCHOVER by alice");
     patroni.status = 200;
     patroni.body = "Successfully switched over to \"pg-2\"";
