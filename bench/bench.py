@@ -52,7 +52,7 @@ def arguments():
                         help="another pgrouter to be measured too, with one worker")
     parser.add_argument("--only", metavar="LOAD,...",
                         help="of: simple, prepared, reconnect, copy-out, copy-in, pool, pool-prepared, "
-                             "pool-workers, memory")
+                             "pool-workers, crowd, memory")
     parser.add_argument("--targets", metavar="NAME,...", help="only these (as the table names them)")
     parser.add_argument("--clients", type=counts, help="1,16,64: pgbench with each of them (16)")
     parser.add_argument("--rounds", type=int, help="each load runs so often through each target (5)")
@@ -216,6 +216,40 @@ def measure_memory(given, folder, results):
             one.stop()
 
 
+def crowded(given, folder, database):
+    pgrouter = os.path.join(given.build, "pgrouter")
+    more = {"password": database.password, "trusts": True}
+    found = [targets.PgrouterWatched(name, pgrouter, folder, database.port, workers, **more)
+             for name, workers in (("pool 1", 1), ("pool 4", 4))]
+    if given.pgbouncer:
+        found.append(targets.Pgbouncer(POOL_PEER, given.pgbouncer, folder, database.port, **more))
+    return chosen(given, found)
+
+
+def measure_crowd(given, folder, results):
+    """New connections, without and with many who look on."""
+    database = loads.Database(folder)
+    running = [database]
+    seconds = max(1, round(given.seconds))
+    try:
+        say("starting PostgreSQL")
+        database.start(scale=2)
+        for target in crowded(given, folder, database):
+            many = min(given.sessions, target.most_sessions() - 500)
+            running.append(target)
+            target.start()
+            with loads.idle_sessions(target, many):
+                for number in range(given.rounds):
+                    say(f"round {number + 1} of {given.rounds}: crowd, {target.name}, {many} clients")
+                    results.setdefault(target.name, []).append([
+                        loads.new_connections(database, target, seconds, folder, is_watched)
+                        for is_watched in (False, True)])
+            target.stop()
+    finally:
+        for one in reversed(running):
+            one.stop()
+
+
 def say(text):
     if sys.stderr.isatty():
         print(f"\r{text:<76}", end="", file=sys.stderr, flush=True)
@@ -290,6 +324,23 @@ def print_memory(results):
         print(f"  {name:<14} {number(statistics.median(run['bytes'] for run in runs), 0):>22}")
 
 
+def print_crowd(results):
+    print(f"\n{'crowd':<16} {'tps':>9} {'among them':>10} {'ratio':>7} {'pages/s':>8} {'SHOW/s':>7} {'of kB':>7}")
+    for name, rounds in results.items():
+        def median(value, rounds=rounds):
+            return statistics.median(value(alone, among) for alone, among in rounds)
+
+        seconds = median(lambda _, among: among["n"] / among["tps"])
+        pages = median(lambda _, among: among["pages"]) / seconds if "pages" in rounds[0][1] else None
+        print(f"  {name:<14} {number(median(lambda alone, _: alone['tps']), 0):>9} "
+              f"{number(median(lambda _, among: among['tps']), 0):>10} "
+              f"{number(median(lambda alone, among: among['tps'] / alone['tps'])):>7} "
+              f"{number(pages, 1):>8} {number(median(lambda _, among: among['shows']) / seconds, 1):>7} "
+              f"{number(median(lambda _, among: among['show_bytes']) / 1000, 0):>7}")
+        for complaint in {among.get("page_errors") for _, among in rounds} - {None, ""}:
+            print(f"  {name:<14} {complaint}")
+
+
 def pgbouncer_fact(given):
     if not given.pgbouncer:
         return f"none to be had ({given.why_not}): pools are set beside the floor only"
@@ -326,6 +377,8 @@ def print_table(found):
     for load, results in found["loads"].items():
         if results:
             print_load(load, results)
+    if found["crowd"]:
+        print_crowd(found["crowd"])
     if found["memory"]:
         print_memory(found["memory"])
 
@@ -345,12 +398,14 @@ def main():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started, as ^C does
-    found = {"facts": facts(given), "loads": {load: {} for load in plan(given)}, "memory": {}}
+    found = {"facts": facts(given), "loads": {load: {} for load in plan(given)}, "crowd": {}, "memory": {}}
     folder = tempfile.mkdtemp(prefix="pgrouter-bench-", dir=given.folder)
     os.chmod(folder, 0o711)  # the database's user passes through
     try:
         if found["loads"]:
             measure(given, folder, found["loads"])
+        if not given.only or "crowd" in given.only.split(","):
+            measure_crowd(given, folder, found["crowd"])
         if not given.only or "memory" in given.only.split(","):
             measure_memory(given, folder, found["memory"])
         say("")

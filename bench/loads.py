@@ -1,5 +1,6 @@
 """What is done to a target: a throw-away PostgreSQL, pgbench, COPY, idle sessions."""
 
+import contextlib
 import os
 import re
 import secrets
@@ -228,17 +229,68 @@ def read_until_ready(session):
         got += more
 
 
+class Crowd:
+    """Who looks at a target and wants nothing else of it: 200 HTTP clients that ask for the page
+    in a loop, where it has one, and SHOW CLIENTS in a loop. What they take of the processors
+    themselves is what others leave."""
+
+    HTTP_CLIENTS = 200
+    POLITELY = ["nice", "-n", "19"]
+
+    def __init__(self, target, folder, seconds):
+        self._children = [self._start(folder, [sys.executable, os.path.join(HERE, "onlooker.py"),
+                                               str(target.port)])]
+        if target.stats_port is not None:
+            self._children.append(self._start(folder, [
+                "wrk", "-t", "1", "-c", str(self.HTTP_CLIENTS), "-d", f"{seconds}s", "--timeout", "30s",
+                f"http://{ADDRESS}:{target.stats_port}/stats"]))
+
+    def _start(self, folder, command):
+        with open(os.path.join(folder, "crowd.log"), "ab") as log:
+            return subprocess.Popen([*self.POLITELY, *command], stdin=subprocess.DEVNULL,
+                                    stdout=subprocess.PIPE, stderr=log, text=True)
+
+    def end(self):
+        """What they were answered while they were there."""
+        for child in self._children:
+            child.send_signal(signal.SIGINT if child is not self._children[0] else signal.SIGTERM)
+        said = [child.communicate(timeout=60)[0] for child in self._children]
+        n_shows, n_bytes = map(int, said[0].split())
+        found = {"shows": n_shows, "show_bytes": n_bytes // n_shows if n_shows else 0}
+        if len(said) > 1:
+            found["pages"] = int(re.search(r"(\d+) requests in", said[1])[1])
+            errors = re.search(r"Socket errors: .*|Non-2xx.*", said[1])
+            found["page_errors"] = errors[0] if errors else ""
+        return found
+
+
+def new_connections(database, target, seconds, folder, is_watched):
+    """pgbench with a connection for each transaction, among a crowd or by itself."""
+    crowd = Crowd(target, folder, seconds + 30) if is_watched else None
+    try:
+        found = database.pgbench(target, seconds, 16, ["-M", "simple", "-C"])
+    finally:
+        seen = crowd.end() if crowd else {}
+    return {**found, **seen}
+
+
 def memory_per_session(target, few, many):
     """Bytes of the proxy's own memory that an idle, logged-in session adds."""
+    with idle_sessions(target, few):
+        small = target.pss_kb()
+        with idle_sessions(target, many - few):
+            sizes = [small, target.pss_kb()]
+    return {"few": few, "many": many, "pss_kb": sizes,
+            "bytes": (sizes[1] - sizes[0]) * 1024 / (many - few)}
+
+
+@contextlib.contextmanager
+def idle_sessions(target, n):
     sessions = []
     try:
-        sizes = []
-        for n in (few, many):
-            while len(sessions) < n:
-                sessions.append(open_session(target.port, target.has_tls))
-            sizes.append(target.pss_kb())
-        return {"few": few, "many": many, "pss_kb": sizes,
-                "bytes": (sizes[1] - sizes[0]) * 1024 / (many - few)}
+        for _ in range(n):
+            sessions.append(open_session(target.port, target.has_tls))
+        yield
     finally:
         for session in sessions:
             session.close()

@@ -61,6 +61,7 @@ default_pool_size = {pool_size}
 max_prepared_statements = 200
 auth_type = {auth_type}
 auth_file = {auth_file}
+admin_users = postgres
 server_tls_sslmode = disable
 log_connections = 0
 log_disconnections = 0
@@ -79,6 +80,12 @@ bind = {address}:{port}
 mode = pool
 """
 
+STATS = """\
+
+[stats]
+bind = {address}:{stats_port}
+"""
+
 PGBOUNCER = """\
 [databases]
 * = host={address} port={target}
@@ -93,6 +100,7 @@ default_pool_size = {pool_size}
 max_prepared_statements = 200
 auth_type = {auth_type}
 auth_file = {auth_file}
+admin_users = postgres
 server_tls_sslmode = disable
 log_connections = 0
 log_disconnections = 0
@@ -116,6 +124,7 @@ class Target:
     name = "direct"
     pid = None
     is_pool = False  # many clients share few servers
+    stats_port = None  # of a page
     has_tls = False
     follows_prepared = True  # statements that are prepared with a name
 
@@ -241,13 +250,14 @@ class Pgrouter(Proxy):
 
 class Pool(Proxy):
     """Shares POOL_SIZE servers in transaction mode. With a password clients and servers must
-    show it, without one nobody asks."""
+    show it, without one nobody asks; `trusts`: clients are not asked in either case."""
 
     is_pool = True
 
-    def __init__(self, name, folder, target, password=None, tls=None):
+    def __init__(self, name, folder, target, password=None, tls=None, trusts=False):
         super().__init__(name, folder, target)
         self._password, self._tls = password, tls
+        self._asks = password is not None and not trusts
         self.has_tls = tls is not None
 
     def most_sessions(self):
@@ -263,7 +273,7 @@ class Pool(Proxy):
         for path in files if self.account is not None else []:
             self.account.own(path)
         return self.write(text, pool_size=POOL_SIZE, auth_file=users,
-                          auth_type="md5" if self._password else "trust",
+                          auth_type="md5" if self._asks else "trust",
                           tls=POOL_TLS.format(**self._tls) if self._tls else "", **values)
 
 
@@ -275,6 +285,15 @@ class PgrouterPool(Pool):
 
     def command(self):
         return [self.program, self.write_pool(PGROUTER_POOL, workers=self._workers)]
+
+
+class PgrouterWatched(PgrouterPool):
+    """With a page."""
+
+    def command(self):
+        self.stats_port = self.stats_port or free_port()
+        return [self.program, self.write_pool(PGROUTER_POOL + STATS, workers=self._workers,
+                                              stats_port=self.stats_port)]
 
 
 class Pgbouncer(Pool):

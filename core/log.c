@@ -16,6 +16,11 @@
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
+const char *log_level_name(enum log_level level)
+{
+    return level_names[level];
+}
+
 /* The one place for mutable globals: a log sink that every thread shares. */
 static _Atomic int verbosity = LOG_LEVEL_INFO;
 static _Atomic int format = LOG_FORMAT_TEXT;

@@ -18,6 +18,7 @@
 
 #include "core/check.h"
 #include "core/list.h"
+#include "core/ration.h"
 
 struct pond;
 
@@ -63,6 +64,7 @@ struct loop {
         uint64_t cpu_ns;
         uint64_t n_sleeps; /* of the thread's own will */
     } look;
+    struct ration onlookers; /* pages, tables and metrics are made with it */
     _Atomic uint64_t longest_iteration_ns;
     _Atomic uint64_t longest_work_ns;
 };

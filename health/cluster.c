@@ -1047,6 +1047,11 @@ void cluster_set_word(struct cluster *cluster, size_t i, enum node_word word)
     cluster->on_change(cluster->arg);
 }
 
+void cluster_set_address(struct cluster *cluster, size_t i, const struct address *address)
+{
+    node_set_address(cluster->nodes[i], address);
+}
+
 void cluster_set_weight(struct cluster *cluster, size_t i, unsigned weight)
 {
     cluster->nodes[i]->weight = weight;

@@ -104,8 +104,10 @@ int cluster_find_node(const struct cluster *cluster, const char *name);
 struct node *cluster_make_node(struct cluster *cluster,
                                const struct node_config *config) MUST_CHECK;
 
-/* As monitor_set_word() and monitor_set_weight(), of node `i`. */
+/* As monitor_set_word() and those like it, of node `i`. */
 void cluster_set_word(struct cluster *cluster, size_t i, enum node_word word);
+void cluster_set_address(struct cluster *cluster, size_t i,
+                         const struct address *address);
 void cluster_set_weight(struct cluster *cluster, size_t i, unsigned weight);
 
 /* How node `i` looks from outside. `load` is borrowed. */

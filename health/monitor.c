@@ -366,6 +366,21 @@ bool monitor_set_weight(struct monitor *monitor, const char *cluster_name,
     return true;
 }
 
+bool monitor_set_address(struct monitor *monitor, const char *cluster_name,
+                         const char *node, const struct address *address, const char *who)
+{
+    struct cluster *cluster = find_cluster(monitor, cluster_name);
+    char text[ADDRESS_TEXT_MAX];
+    int i = find_node(cluster, node);
+
+    if (i < 0)
+        return false;
+    LOG(INFO, "node address set", TEXT("cluster", cluster_name), TEXT("node", node),
+        TEXT("address", address_print(address, text)), TEXT("by", who));
+    cluster_set_address(cluster, (size_t)i, address);
+    return true;
+}
+
 void monitor_reset_counts(struct monitor *monitor)
 {
     for (size_t i = 0; i < monitor->n_clusters; i++)
@@ -478,7 +493,7 @@ static void report_node(const struct cluster *cluster, size_t i,
 
     *report = (struct node_report){
         .cluster = cluster->config->name,
-        .port = node->config->port,
+        .port = node_port(node),
         .check_port = node->config->check_port,
         .source = "",
         .checked_at_ms = node->checked_at_ms,

@@ -122,6 +122,12 @@ bool monitor_set_word(struct monitor *monitor, const char *cluster, const char *
 bool monitor_set_weight(struct monitor *monitor, const char *cluster, const char *node,
                         unsigned weight, const char *who) MUST_CHECK;
 
+/* The node is at that address and port (0 = that of before), whatever is configured:
+ * until it is configured otherwise, or the process ends. Servers and sessions that there
+ * are stay where they are. */
+bool monitor_set_address(struct monitor *monitor, const char *cluster, const char *node,
+                         const struct address *address, const char *who) MUST_CHECK;
+
 /* Begins to count failed checks, downs and time spent down anew. */
 void monitor_reset_counts(struct monitor *monitor);
 

@@ -187,11 +187,57 @@ void node_set_word(struct node *node, enum node_word word)
 
 /* ---- addresses ---- */
 
+static bool is_told(const struct node *node)
+{
+    return node->told.sa.sa_family != AF_UNSPEC;
+}
+
+uint16_t node_port(const struct node *node)
+{
+    return is_told(node) ? address_port(&node->told) : node->config->port;
+}
+
+/* Whatever is asked elsewhere is of no use any more. */
+static void use_addresses(struct node *node, const struct address *addresses, size_t n)
+{
+    stop_asking(node);
+    node->n_addresses = n < NODE_ADDRESSES_MAX ? n : NODE_ADDRESSES_MAX;
+    for (size_t i = 0; i < node->n_addresses; i++) {
+        node->addresses[i] = addresses[i];
+        address_set_port(&node->addresses[i], node_port(node));
+    }
+    node->plan.n_addresses = node->n_addresses;
+    for (size_t i = 0; i < node->n_uris; i++)
+        node->uris[i].plan.n_addresses = node->n_addresses;
+    node->on_news(node->arg, node, NULL);
+    ask_now(node);
+}
+
+static void plan_port(struct node *node)
+{
+    if (node->plan.port == node->plan.substitute_port) /* PostgreSQL itself is asked */
+        node->plan.port = node_port(node);
+    node->plan.substitute_port = node_port(node);
+}
+
+void node_set_address(struct node *node, const struct address *address)
+{
+    uint16_t port = address_port(address) != 0 ? address_port(address) : node_port(node);
+
+    node->told = *address;
+    address_set_port(&node->told, port);
+    node->is_looked_up = true;
+    plan_port(node);
+    use_addresses(node, address, 1);
+}
+
 static void on_addresses(void *arg, const struct address *addresses, size_t n,
                          const char *error)
 {
     struct node *node = arg;
 
+    if (is_told(node))
+        return;
     node->is_looked_up = true;
     if (n == 0) {
         snprintf(node->look_up_error, sizeof node->look_up_error, "%s", error);
@@ -199,17 +245,7 @@ static void on_addresses(void *arg, const struct address *addresses, size_t n,
         return;
     }
     node->look_up_error[0] = '\0';
-    stop_asking(node); /* what it asks for is not there any more */
-    node->n_addresses = n < NODE_ADDRESSES_MAX ? n : NODE_ADDRESSES_MAX;
-    for (size_t i = 0; i < node->n_addresses; i++) {
-        node->addresses[i] = addresses[i];
-        address_set_port(&node->addresses[i], node->config->port);
-    }
-    node->plan.n_addresses = node->n_addresses;
-    for (size_t i = 0; i < node->n_uris; i++)
-        node->uris[i].plan.n_addresses = node->n_addresses;
-    node->on_news(node->arg, node, NULL);
-    ask_now(node);
+    use_addresses(node, addresses, n);
 }
 
 /* ---- making ---- */
@@ -376,6 +412,11 @@ void node_inherit(struct node *node, const struct node *old)
     node_load_release(node->load);
     node->load = node_load_hold(old->load);
     node->id = old->id;
+    node->told = old->told;
+    if (is_told(node)) {
+        node->is_looked_up = true;
+        plan_port(node);
+    }
     memcpy(node->addresses, old->addresses, sizeof node->addresses);
     node->n_addresses = node->plan.n_addresses = old->n_addresses;
     for (size_t i = 0; i < node->n_uris; i++) {

@@ -807,6 +807,16 @@ static void count_names(void *arg, unsigned *n, unsigned *n_asked)
     resolver_count(((struct control *)arg)->resolver, n, n_asked);
 }
 
+static void copy_chronicle(void *arg, struct chronicle *chronicle)
+{
+    const struct control *control = arg;
+
+    chronicle->events = *pages_events(control->pages);
+    chronicle->history = *pages_history(control->pages);
+    chronicle->now_s = time(NULL);
+    chronicle->now_ms = loop_now_ms(control->loop);
+}
+
 static bool reload_by_command(void *arg, struct text *errors)
 {
     struct control *control = arg;
@@ -944,6 +954,7 @@ static bool build(struct control *control, struct config *config)
         .reset_cluster = reset_cluster,
         .halt = halt,
         .halts = halts_of,
+        .copy_chronicle = copy_chronicle,
         .set_word = set_word,
         .reload = reload_by_command,
         .shut_down = shut_down,

@@ -73,6 +73,8 @@ static void read_api_rows(struct api_run *run)
     struct question *question = &run->question;
 
     list_remove(&run->runs->answers, &run->in_runs);
+    ration_spend(&run->runs->loop->onlookers, question->used_ns);
+    question->used_ns = 0;
     if (question->sqlstate != NULL) {
         answer_error(run->request, 503, question->why);
         end_api_run(run);
@@ -99,7 +101,9 @@ static void on_next_rows(struct deferred *next)
         loop_continue(loop, next);
         return;
     }
+    ration_begin(&loop->onlookers);
     read_api_rows(run);
+    ration_end(&loop->onlookers);
     loop_end_work(loop);
 }
 

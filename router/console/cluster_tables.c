@@ -125,23 +125,13 @@ static void row_or_null(struct row *row, const char *text)
     row_text(row, *text == '\0' ? NULL : text);
 }
 
-static void row_wall_clock(struct row *row, time_t then)
-{
-    char text[32];
-    struct tm tm;
-
-    gmtime_r(&then, &tm);
-    strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &tm);
-    row_text(row, text);
-}
-
 /* A moment of the loop's clock; NULL = it has not come. */
 static void row_moment(struct row *row, uint64_t now_ms, uint64_t at_ms)
 {
     if (at_ms == 0)
         row_text(row, NULL);
     else
-        row_wall_clock(row, time(NULL) - (time_t)((now_ms - at_ms) / 1000));
+        row_time(row, time(NULL) - (time_t)((now_ms - at_ms) / 1000));
 }
 
 static void row_positive(struct row *row, int64_t number)
@@ -236,7 +226,7 @@ static void write_switchover(struct row *row, const struct cluster_tables *table
     row_or_null(row, switchover->from);
     row_or_null(row, switchover->to);
     row_or_null(row, switchover->sign);
-    row_wall_clock(row, (time_t)switchover->began_at_s);
+    row_time(row, (time_t)switchover->began_at_s);
     row_step(row, switchover, switchover->drained_ms);
     row_step(row, switchover, switchover->gone_ms);
     row_step(row, switchover, switchover->proven_ms);

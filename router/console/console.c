@@ -32,8 +32,12 @@ struct console {
     const char *at;         /* in `query`: the next statement */
     struct list prepared;
     struct deferred asking;
+    struct deadline turn; /* to ask: others than those who look on come first */
     struct deferred end;
 };
+
+/* How often who must wait for time to be shown something asks for it. */
+#define TURN_MS 10u
 
 static void proceed(struct console *console);
 
@@ -106,7 +110,7 @@ static bool say_help(struct console *console)
         "SNOTICE\0VNOTICE\0C00000\0MConsole usage\0D\n"
         "\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION\n"
         "\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS|LISTS|PEERS\n"
-        "\tSHOW CLUSTERS|NODES|SWITCHOVERS\n"
+        "\tSHOW CLUSTERS|NODES|SWITCHOVERS|EVENTS|HISTORY\n"
         "\tSWITCHOVER [cluster] [TO node] [TIMEOUT seconds]\n"
         "\tRESET CLUSTER [cluster]\n"
         "\tPAUSE [db]|RESUME [db]|RECONNECT [db]|WAIT_CLOSE [db]\n"
@@ -171,19 +175,44 @@ static void answer_here(struct console *console)
 
 static void on_answer(struct message *message, void *receiver);
 
-static void on_asking(struct deferred *deferred)
+static void on_turn(struct deadline *turn);
+
+/* Whether it has to; if so, it goes on by itself. */
+static bool must_wait(struct console *console)
 {
-    struct console *console = CONTAINER_OF(deferred, struct console, asking);
+    struct loop *loop = console->say.client->worker->loop;
+
+    return command_facts[console->question->command].view != VIEW_NONE &&
+           console->question->command != COMMAND_SWITCHOVER &&
+           ration_wait_ms(&loop->onlookers, loop->now_ns) > 0 &&
+           deadline_arm(loop, &console->turn, TURN_MS, on_turn);
+}
+
+static void ask_now(struct console *console)
+{
     struct question *question = console->question;
     const struct control_door *control = &console->say.client->worker->control;
 
+    if (must_wait(console))
+        return;
     console->is_away = true;
+    question->used_ns = 0;
     question->on_answer = on_answer;
     question->rows.length = 0;
     if (command_facts[question->command].where == WHERE_PEOPLE)
         people_ask(question, on_answer);
     else
         mailbox_post(control->mailbox, &question->message, control->on_question);
+}
+
+static void on_turn(struct deadline *turn)
+{
+    ask_now(CONTAINER_OF(turn, struct console, turn));
+}
+
+static void on_asking(struct deferred *deferred)
+{
+    ask_now(CONTAINER_OF(deferred, struct console, asking));
 }
 
 /* In the next iteration: a worker that asks itself would do all in this one otherwise. */
@@ -245,6 +274,7 @@ static void on_answer(struct message *message, void *receiver)
 {
     struct question *question = CONTAINER_OF(message, struct question, message);
     struct client *client = question->client;
+    struct ration *ration;
 
     (void)receiver;
     if (client == NULL) {
@@ -254,11 +284,15 @@ static void on_answer(struct message *message, void *receiver)
             free_question(question);
         return;
     }
+    ration = &client->worker->loop->onlookers;
+    ration_spend(ration, question->used_ns);
+    ration_begin(ration);
     client->console->is_asking = client->console->is_away = false;
     take_answer(client->console);
     if (client->state == CLIENT_CONSOLE)
         proceed(client->console);
     client_settle(client);
+    ration_end(ration);
 }
 
 /* ---- statements ---------------------------------------------------------------------
@@ -746,6 +780,7 @@ void console_drop(struct client *client)
     client->console = NULL;
     client->worker->n_consoles--;
     loop_discontinue(client->worker->loop, &console->asking);
+    deadline_cancel(&console->turn);
     console->question->client = NULL;
     if (!console->is_away && console->question->snapshot != NULL)
         give_up(console->question);

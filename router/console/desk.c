@@ -46,6 +46,7 @@ static void free_snapshot(struct snapshot *snapshot)
     snapshot->desk->n_snapshots--;
     tables_clear(snapshot);
     cluster_tables_clear(&snapshot->cluster_tables);
+    memory_free(snapshot->chronicle);
     tally_clear(&snapshot->gather.tallies);
     sums_free(snapshot->sums);
     config_release(snapshot->config);
@@ -92,8 +93,10 @@ static struct snapshot *new_snapshot(struct desk *desk, struct question *questio
 static void answer(struct question *question)
 {
     struct snapshot *snapshot = question->snapshot;
+    uint64_t began_ns = ration_clock_ns();
 
     tables_answer(snapshot, question);
+    question->used_ns += ration_clock_ns() - began_ns;
     if (question->is_last || question->sqlstate != NULL) {
         question->snapshot = NULL;
         free_snapshot(snapshot);
@@ -139,19 +142,36 @@ static bool take_cluster_tables(struct snapshot *snapshot)
                                count_waiting, snapshot);
 }
 
+/* False when memory is out. */
+static bool take_chronicle(struct snapshot *snapshot)
+{
+    const struct desk *desk = snapshot->desk;
+    enum view_name view = command_facts[snapshot->question->command].view;
+
+    if (view != VIEW_EVENTS && view != VIEW_HISTORY)
+        return true;
+    snapshot->chronicle = memory_zeroed(sizeof *snapshot->chronicle);
+    if (snapshot->chronicle == NULL)
+        return false;
+    desk->source->copy_chronicle(desk->arg, snapshot->chronicle);
+    return true;
+}
+
 static void begin_answer(struct snapshot *snapshot)
 {
     struct question *question = snapshot->question;
+    uint64_t began_ns = ration_clock_ns();
 
     snapshot->now_ns = snapshot->desk->loop->now_ns;
     if (snapshot->sums != NULL)
         sums_sort(snapshot->sums);
     if (snapshot->gather.is_incomplete || !tables_prepare(snapshot) ||
-        !take_cluster_tables(snapshot)) {
+        !take_cluster_tables(snapshot) || !take_chronicle(snapshot)) {
         free_snapshot(snapshot);
         refuse(question, "53200", "out of memory");
         return;
     }
+    question->used_ns += ration_clock_ns() - began_ns;
     question->snapshot = snapshot;
     answer(question);
 }

@@ -33,6 +33,8 @@ struct desk_source {
                  void (*on_end)(void *arg, const char *sqlstate, const char *why),
                  void *on_end_arg);
     const struct halts *(*halts)(void *arg); /* borrowed */
+    /* What was, for SHOW EVENTS and SHOW HISTORY. */
+    void (*copy_chronicle)(void *arg, struct chronicle *chronicle);
     /* Of "node", or "cluster/node". False: there is none of that name, or several. */
     bool (*set_word)(void *arg, const char *node, enum node_word word, const char *user);
     /* False: the old configuration goes on, and `errors` says why. */

@@ -374,8 +374,10 @@ static void on_home(struct message *message, void *receiver)
 
     (void)receiver;
     pages->gather = NULL;
+    ration_begin(&pages->loop->onlookers);
     if (!gather->is_incomplete)
         show(pages, gather);
+    ration_end(&pages->loop->onlookers);
     refuse_all(pages);
     free_gather(gather);
 }
@@ -594,6 +596,16 @@ static void on_request(void *arg, struct web_request *request)
         answer_offer(pages, request, ROLE_REPLICA);
         break;
     }
+}
+
+const struct events *pages_events(const struct pages *pages)
+{
+    return &pages->events;
+}
+
+const struct history *pages_history(const struct pages *pages)
+{
+    return &pages->history;
 }
 
 static void on_logged(void *arg, enum log_level level, const char *text)

@@ -48,6 +48,9 @@ void pages_free(struct pages *pages);
 /* As web_configure(); what web_secure() says of `context` holds. */
 bool pages_configure(struct pages *pages, const struct stats_config *stats, int backlog,
                      struct tls_context *context, struct text *errors) MUST_CHECK;
+/* Borrowed. Nothing is added to the history without a [stats]. */
+const struct events *pages_events(const struct pages *pages);
+const struct history *pages_history(const struct pages *pages);
 /* Its certificate is another one. */
 void pages_secure(struct pages *pages, struct tls_context *context);
 

@@ -37,15 +37,12 @@ static void ptr_text(uint64_t id, bool is_server, char text[24])
         snprintf(text, 24, "0x%llx", (unsigned long long)(id << 1 | is_server));
 }
 
-/* A moment of the loop's clock, in words. */
-static void time_text(const struct worker *worker, uint64_t ms, char text[32])
+/* A moment of the loop's clock. */
+static void row_moment(struct row *row, const struct worker *worker, uint64_t ms)
 {
     uint64_t ago_ms = loop_now_ms(worker->loop) - ms;
-    time_t then = time(NULL) - (time_t)(ago_ms / 1000);
-    struct tm tm;
 
-    gmtime_r(&then, &tm);
-    strftime(text, 32, "%Y-%m-%d %H:%M:%S UTC", &tm);
+    row_time(row, time(NULL) - (time_t)(ago_ms / 1000));
 }
 
 static void row_address(struct row *row, const struct address *address)
@@ -96,10 +93,8 @@ static void row_person(struct row *row, const struct worker *worker,
     row_text(row, person->state);
     row_address(row, person->told != NULL ? person->told : &ends.peer);
     row_address(row, &ends.local);
-    time_text(worker, person->connected_ms, text);
-    row_text(row, text);
-    time_text(worker, person->asked_ms, text);
-    row_text(row, text);
+    row_moment(row, worker, person->connected_ms);
+    row_moment(row, worker, person->asked_ms);
     row_number(row, (int64_t)(person->waits_ns / 1000000000u));
     row_number(row, (int64_t)(person->waits_ns / 1000u % 1000000u));
     row_number(row, person->is_doomed);
@@ -325,10 +320,12 @@ static void on_turn(struct message *message, void *receiver)
 {
     struct question *question = CONTAINER_OF(message, struct question, message);
     struct worker *worker = receiver;
+    uint64_t began_ns = ration_clock_ns();
     bool is_done = question->command == COMMAND_SHOW_CLIENTS
                        ? add_clients(question, worker)
                        : add_servers(question, worker);
 
+    question->used_ns += ration_clock_ns() - began_ns;
     if (!is_done && question->rows.length == 0) {
         question->sqlstate = "53200";
         snprintf(question->why, sizeof question->why, "out of memory");

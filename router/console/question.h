@@ -35,6 +35,7 @@ struct question {
     struct text rows;
     bool is_last;
     const char *sqlstate; /* NULL: no error */
+    uint64_t used_ns;     /* of threads' time, for these rows */
     char why[512];
     /* Where to go on. */
     struct {

@@ -105,6 +105,16 @@ void row_begin(struct row *row, enum view_name view, uint64_t binary, struct tex
     add_u16(out, row->view.n);
 }
 
+void row_time(struct row *row, time_t then)
+{
+    char text[32];
+    struct tm tm;
+
+    gmtime_r(&then, &tm);
+    strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &tm);
+    row_text(row, text);
+}
+
 static void add_cell(struct row *row, const void *bytes, size_t n)
 {
     add_u32(row->out, (uint32_t)n);

@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "core/text.h"
 #include "router/console/command.h"
@@ -47,6 +48,7 @@ struct row {
 void row_begin(struct row *row, enum view_name view, uint64_t binary, struct text *out);
 void row_text(struct row *row, const char *value); /* NULL is NULL */
 void row_number(struct row *row, int64_t value);
+void row_time(struct row *row, time_t then); /* in words, UTC */
 /* DataRow is whole; every column has its cell. */
 bool row_end(struct row *row) MUST_CHECK;
 

@@ -1,5 +1,6 @@
 #include "router/console/runtime_act.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -135,6 +136,81 @@ static void set_weight(const struct runtime_scene *scene, const struct target *t
     topology_release(topology);
 }
 
+/* What HAProxy says of a change, or of none. */
+static void say_change(struct text *out, const char *what, const char *from,
+                       const char *to)
+{
+    if (strcmp(from, to) == 0)
+        text_addf(out, "no need to change the %s",
+                  strcmp(what, "IP") == 0 ? "addr" : what);
+    else
+        text_addf(out, "%s changed from '%s' to '%s'", what, from, to);
+}
+
+static void say_move(const struct topology_node *node, const struct address *to,
+                     struct text *out)
+{
+    char from_host[ADDRESS_TEXT_MAX] = "", to_host[ADDRESS_TEXT_MAX];
+    char from_port[8] = "", to_port[8];
+
+    if (node->n_addresses > 0) {
+        address_print_host(&node->addresses[0], from_host);
+        snprintf(from_port, sizeof from_port, "%u", address_port(&node->addresses[0]));
+    }
+    snprintf(to_port, sizeof to_port, "%u", address_port(to));
+    say_change(out, "IP", from_host, address_print_host(to, to_host));
+    if (address_port(to) != 0) {
+        text_add(out, ", ");
+        say_change(out, "port", from_port, to_port);
+    }
+    if (strcmp(from_host, to_host) != 0 ||
+        (address_port(to) != 0 && strcmp(from_port, to_port) != 0))
+        text_add(out, " by 'stats socket command'");
+    text_add(out, "\n");
+}
+
+/* "addr 10.0.0.1", "addr 10.0.0.1 port 5433". NULL: it is said what is wrong. */
+static const char *read_address(const struct runtime_order *order,
+                                struct address *address)
+{
+    const char *host = runtime_operand(order, 2), *port = runtime_operand(order, 4);
+    unsigned long n = 0;
+    char *end;
+
+    if (*host == '\0' ||
+        (order->n_operands > 3 && strcmp(runtime_operand(order, 3), "port") != 0))
+        return "set server <b>/<s> addr requires an address and optionally a port.\n";
+    if (order->n_operands > 3) {
+        n = strtoul(port, &end, 10);
+        if (*port < '0' || *port > '9' || *end != '\0' || n == 0 || n > UINT16_MAX)
+            return "provided port is not an integer from 1 to 65535.\n";
+    }
+    return address_parse(host, (uint16_t)n, address)
+               ? NULL
+               : "Invalid addr: an IPv4 or IPv6 address is expected.\n";
+}
+
+static void set_address(const struct runtime_scene *scene,
+                        const struct runtime_order *order, const struct target *target,
+                        struct text *out)
+{
+    struct topology *topology;
+    struct address to;
+    const char *why = read_address(order, &to);
+
+    if (why != NULL) {
+        text_add(out, why);
+        return;
+    }
+    topology = topology_hold(monitor_topology(scene->monitor));
+    if (monitor_set_address(scene->monitor, target->cluster, target->node->name, &to,
+                            scene->who))
+        say_move(target->node, &to, out);
+    else
+        text_add(out, "No such server.\n");
+    topology_release(topology);
+}
+
 static void set_server(const struct runtime_scene *scene,
                        const struct runtime_order *order, const struct target *target,
                        struct text *out)
@@ -145,13 +221,10 @@ static void set_server(const struct runtime_scene *scene,
         set_state(scene, target, runtime_operand(order, 2), out);
     else if (strcmp(what, "weight") == 0)
         set_weight(scene, target, runtime_operand(order, 2), out);
-    else if (strcmp(what, "addr") == 0 || strcmp(what, "fqdn") == 0)
-        text_addf(out,
-                  "set server <backend>/<server> %s: a node's address is the "
-                  "configuration's, or Patroni's; it cannot be changed here.\n",
-                  what);
+    else if (strcmp(what, "addr") == 0)
+        set_address(scene, order, target, out);
     else
-        text_add(out, "usage: set server <backend>/<server> state | weight\n");
+        text_add(out, "usage: set server <backend>/<server> addr | state | weight\n");
 }
 
 static void act_on_server(const struct runtime_scene *scene,

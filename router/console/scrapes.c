@@ -121,7 +121,9 @@ static void on_next_piece(struct deferred *next)
         loop_continue(scrapes->loop, next);
         return;
     }
+    ration_begin(&scrapes->loop->onlookers);
     has_more = write_piece(scrape);
+    ration_end(&scrapes->loop->onlookers);
     loop_end_work(scrapes->loop);
     if (has_more) {
         loop_continue(scrapes->loop, next);

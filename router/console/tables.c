@@ -530,7 +530,7 @@ static enum row_step add_insight(struct snapshot *snapshot, struct question *que
                : ROW_NO_ROOM;
 }
 
-/* ---- CLUSTERS, NODES, SWITCHOVERS, SWITCHOVER ---------------------------------------
+/* ---- CLUSTERS, NODES, SWITCHOVERS, EVENTS, ... --------------------------------------
  */
 
 static enum row_step add_of_clusters(struct snapshot *snapshot, struct question *question)
@@ -541,6 +541,19 @@ static enum row_step add_of_clusters(struct snapshot *snapshot, struct question 
         return ROW_NONE;
     return cluster_tables_add_row(&snapshot->cluster_tables, view, snapshot->at,
                                   question->binary, &question->rows)
+               ? ROW_ADDED
+               : ROW_NO_ROOM;
+}
+
+static enum row_step add_of_chronicle(struct snapshot *snapshot,
+                                      struct question *question)
+{
+    enum view_name view = command_facts[question->command].view;
+
+    if (snapshot->at >= chronicle_count(snapshot->chronicle, view))
+        return ROW_NONE;
+    return chronicle_add_row(snapshot->chronicle, view, snapshot->at, question->binary,
+                             &question->rows)
                ? ROW_ADDED
                : ROW_NO_ROOM;
 }
@@ -573,7 +586,8 @@ static const add_row adders[VIEW_COUNT] = {
     [VIEW_PEERS] = add_peer,           [VIEW_CLUSTERS] = add_of_clusters,
     [VIEW_NODES] = add_of_clusters,    [VIEW_SWITCHOVERS] = add_of_clusters,
     [VIEW_SWITCHOVER] = add_step,      [VIEW_LATENCIES] = add_insight,
-    [VIEW_ERRORS] = add_insight,
+    [VIEW_ERRORS] = add_insight,       [VIEW_EVENTS] = add_of_chronicle,
+    [VIEW_HISTORY] = add_of_chronicle,
 };
 
 void tables_answer(struct snapshot *snapshot, struct question *question)

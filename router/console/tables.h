@@ -5,6 +5,7 @@
 #include "health/topology.h"
 #include "pool/halts.h"
 #include "router/console/averages.h"
+#include "router/console/chronicle.h"
 #include "router/console/cluster_tables.h"
 #include "router/console/question.h"
 #include "router/console/switching.h"
@@ -28,6 +29,7 @@ struct snapshot {
     struct topology *topology; /* held; may be NULL */
     struct cluster_tables cluster_tables;
     struct switching_answer switched; /* of SWITCHOVER */
+    struct chronicle *chronicle;      /* NULL where it is not asked for */
     const struct averages *averages;
     const struct halts *halts; /* borrowed: of the moment when a row is written */
     uint64_t now_ns;

@@ -21,6 +21,8 @@
 /* Of a stream so much is copied at a time, and waits at most for a client to take it. */
 #define STREAM_BYTES 16384u
 #define STREAM_BYTES_MAX (16u << 20)
+/* About what a TLS handshake takes of the thread's time. */
+#define HANDSHAKE_NS 1000000u
 
 struct web_request {
     struct MHD_Connection *connection;
@@ -98,17 +100,47 @@ static bool next_run(struct web_daemon *daemon, unsigned n_before, uint64_t *aft
     return true;
 }
 
-static void run(struct web_daemon *daemon)
+static void arm(struct web_daemon *daemon, uint64_t after_ms)
 {
+    ev_timer_stop(daemon->web->loop->ev, &daemon->timer);
+    ev_timer_set(&daemon->timer, (double)after_ms / 1e3, 0.);
+    ev_timer_start(daemon->web->loop->ev, &daemon->timer);
+}
+
+static void run_now(struct web_daemon *daemon)
+{
+    struct loop *loop = daemon->web->loop;
     unsigned n_before = count_connections(daemon);
     uint64_t after_ms;
 
+    ration_begin(&loop->onlookers);
     MHD_run(daemon->daemon);
-    ev_timer_stop(daemon->web->loop->ev, &daemon->timer);
-    if (next_run(daemon, n_before, &after_ms)) {
-        ev_timer_set(&daemon->timer, (double)after_ms / 1e3, 0.);
-        ev_timer_start(daemon->web->loop->ev, &daemon->timer);
+    ration_end(&loop->onlookers);
+    ev_timer_stop(loop->ev, &daemon->timer);
+    if (next_run(daemon, n_before, &after_ms))
+        arm(daemon, after_ms);
+}
+
+static void start_accepting(struct web_daemon *daemon)
+{
+    if (daemon->tls != NULL && daemon->acceptable.fd >= 0)
+        ev_io_start(daemon->web->loop->ev, &daemon->acceptable);
+}
+
+/* Who asks for more than there is time for waits; descriptors say nothing meanwhile. */
+static void run(struct web_daemon *daemon)
+{
+    struct loop *loop = daemon->web->loop;
+    uint64_t wait_ms = ration_wait_ms(&loop->onlookers, loop->now_ns);
+
+    if (wait_ms > 0) {
+        ev_io_stop(loop->ev, &daemon->readable);
+        arm(daemon, wait_ms);
+        return;
     }
+    ev_io_start(loop->ev, &daemon->readable);
+    start_accepting(daemon);
+    run_now(daemon);
 }
 
 static void on_readable(struct ev_loop *ev, ev_io *watcher, int events)
@@ -244,7 +276,7 @@ static void on_daemon_end(struct deferred *end)
 {
     struct web_daemon *daemon = CONTAINER_OF(end, struct web_daemon, end);
 
-    run(daemon); /* sends the last answers */
+    run_now(daemon); /* sends the last answers */
     stop_daemon(daemon);
 }
 
@@ -572,14 +604,23 @@ void web_secure(struct web *web, struct tls_context *context)
 static void on_acceptable(struct ev_loop *ev, ev_io *watcher, int events)
 {
     struct web_daemon *daemon = CONTAINER_OF(watcher, struct web_daemon, acceptable);
+    struct loop *loop = daemon->web->loop;
 
     (void)events;
     while (web_tls_count(daemon->tls) < CONNECTIONS_MAX) {
+        uint64_t wait_ms = ration_wait_ms(&loop->onlookers, loop->now_ns);
         struct address peer;
-        int fd = socket_accept(watcher->fd, &peer);
+        int fd;
 
+        if (wait_ms > 0) {
+            ev_io_stop(ev, watcher);
+            arm(daemon, wait_ms);
+            return;
+        }
+        fd = socket_accept(watcher->fd, &peer);
         if (fd < 0)
             return;
+        ration_spend(&loop->onlookers, HANDSHAKE_NS);
         web_tls_take(daemon->tls, fd, &peer, daemon->web->context);
     }
     ev_io_stop(ev, watcher); /* the rest waits in the kernel's line */
@@ -587,10 +628,7 @@ static void on_acceptable(struct ev_loop *ev, ev_io *watcher, int events)
 
 static void on_room(void *arg)
 {
-    struct web_daemon *daemon = arg;
-
-    if (daemon->acceptable.fd >= 0)
-        ev_io_start(daemon->web->loop->ev, &daemon->acceptable);
+    start_accepting(arg);
 }
 
 static void on_plain(void *arg, int fd, const struct address *peer)

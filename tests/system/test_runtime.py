@@ -122,7 +122,7 @@ def test_it_answers_as_haproxy_does(runtime):
                 "show servers state nothing": "Can't find backend.",
         }.items():
             assert socket_.ask(line) == answer + "\n\n", line
-        assert socket_.ask("set server ro/b addr 10.0.0.1").startswith("set server <backend>/<server> addr:")
+        assert socket_.ask("set server ro/b fqdn b.example").startswith("usage: set server <backend>/<server> ")
         assert socket_.ask("set server ro/b").startswith("usage: set server <backend>/<server> ")
         assert socket_.ask("nonsense").startswith("Unknown command. Please enter one of the following")
         assert "  show stat " in socket_.ask("help")
@@ -281,6 +281,42 @@ def test_writers_wait_while_the_primary_is_out(runtime):
             assert socket_.ask("set server rw/a state ready") == "\n"
             waiting.messages_until()
             assert who(waiting) == "a"
+
+
+def test_a_node_moves(runtime):
+    """New sessions go to another address, at another port, and the node is checked there."""
+    with fake_nodes("a", "b") as nodes, fake_nodes("a", "c", address="127.0.0.9") as (_, there):
+        r, socket_ = runtime(nodes)
+        here, port = nodes[1].postgres.port, there.postgres.port
+        there.patroni.refuse()
+        there.patroni.port = nodes[1].patroni.port
+        there.patroni.open()
+        with Client(r.at("ro")) as before:
+            before.log_in()
+            assert who(before) == "b"
+            assert socket_.ask(f"set server ro/b addr 127.0.0.9 port {port}") == (
+                f"IP changed from '127.0.0.1' to '127.0.0.9', port changed from '{here}' to '{port}' "
+                "by 'stats socket command'\n\n")
+            assert r.log.wait("node address set", node="b", address=f"127.0.0.9:{port}")
+            assert process.wait_until(lambda: reached(r, 1) == {"c"}, 10)
+            assert who(before) == "b"
+        assert socket_.table()["ro", "b"]["addr"] == f"127.0.0.9:{port}"
+        nodes[1].refuse()
+        r.reload()
+        assert reached(r, 3) == {"c"}, "also through a reload, though nobody is at the old address"
+        there.patroni.refuse()
+        r.log.wait("node changed", node="b", **{"is": "down"})
+        for line, answer in {
+                f"set server ro/b addr 127.0.0.9 port {port}": "no need to change the addr, no need to change the port",
+                "set server ro/b addr 127.0.0.1": "IP changed from '127.0.0.9' to '127.0.0.1' by 'stats socket command'",
+                "set server ro/b addr": "set server <b>/<s> addr requires an address and optionally a port.",
+                "set server ro/b addr 127.0.0.1 prt 1": "set server <b>/<s> addr requires an address and optionally a port.",
+                "set server ro/b addr b.example": "Invalid addr: an IPv4 or IPv6 address is expected.",
+                "set server ro/b addr 127.0.0.1 port 0": "provided port is not an integer from 1 to 65535.",
+                "set server ro/b addr 127.0.0.1 port 65536": "provided port is not an integer from 1 to 65535.",
+                "set server ro/b addr 127.0.0.1 port -1": "provided port is not an integer from 1 to 65535.",
+        }.items():
+            assert socket_.ask(line) == answer + "\n\n", line
 
 
 def test_weights_share_new_sessions(runtime):
