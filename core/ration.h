@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#define RATION_SHARE 16 /* one part of so many */
+#define RATION_SHARE 64 /* one part of so many */
 #define RATION_SAVED_NS 100000000
 #define RATION_DEBT_NS \
     100000000 /* at most: a single long piece blocks nobody for long \

@@ -132,19 +132,20 @@ static void answer_all_of(struct pages *pages, enum page page,
                           void (*view)(const struct overview *overview, struct text *out),
                           const char *content_type, const struct overview *overview)
 {
+    struct web_page *made = NULL;
     struct text body;
 
     text_init(&body, PAGE_BYTES_MAX);
     for (unsigned i = 0; i < pages->n_waiting; i++) {
         if (pages->waiting[i].page != page)
             continue;
-        if (body.length == 0)
+        if (body.length == 0) {
             view(overview, &body);
-        if (body.overflowed)
-            web_answer_line(pages->waiting[i].request, 500, "out of memory");
-        else
-            web_answer(pages->waiting[i].request, 200, content_type, &body);
+            made = web_page_new(content_type, &body);
+        }
+        web_answer_page(pages->waiting[i].request, made);
     }
+    web_page_release(made);
     text_clear(&body);
 }
 

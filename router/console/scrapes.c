@@ -52,6 +52,7 @@ static bool is_waited_for(const struct scrapes *scrapes, enum metrics_format for
 static void answer_all(struct scrapes *scrapes, enum metrics_format format,
                        const struct text *body)
 {
+    struct web_page *page = web_page_new(metrics_content_type(format), body);
     unsigned n = scrapes->n_waiting;
 
     scrapes->n_waiting = 0;
@@ -60,11 +61,10 @@ static void answer_all(struct scrapes *scrapes, enum metrics_format format,
 
         if (scrapes->waiting[i].format != format)
             scrapes->waiting[scrapes->n_waiting++] = scrapes->waiting[i];
-        else if (body->overflowed)
-            web_answer_line(request, 500, "out of memory");
         else
-            web_answer(request, 200, metrics_content_type(format), body);
+            web_answer_page(request, page);
     }
+    web_page_release(page);
 }
 
 static void refuse_all(struct scrapes *scrapes)

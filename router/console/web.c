@@ -24,6 +24,11 @@
 /* About what a TLS handshake takes of the thread's time. */
 #define HANDSHAKE_NS 1000000u
 
+struct web_page {
+    struct MHD_Response *response;
+    unsigned n_holders;
+};
+
 struct web_request {
     struct MHD_Connection *connection;
     char *target;
@@ -35,6 +40,7 @@ struct web_request {
     size_t n_body; /* bytes that have come */
     const char *header, *value;
     struct MHD_Response *response;
+    struct web_page *page; /* in its place; held */
     unsigned status;
     struct web_daemon *daemon;
 };
@@ -178,10 +184,14 @@ static void *on_request_line(void *arg, const char *target,
 static enum MHD_Result queue_answer(struct web_request *request,
                                     struct MHD_Connection *connection)
 {
-    enum MHD_Result result =
-        MHD_queue_response(connection, request->status, request->response);
+    struct web_page *page = request->page;
+    enum MHD_Result result = MHD_queue_response(
+        connection, request->status, page != NULL ? page->response : request->response);
 
-    MHD_destroy_response(request->response);
+    request->page = NULL;
+    web_page_release(page);
+    if (page == NULL)
+        MHD_destroy_response(request->response);
     request->response = NULL;
     return result;
 }
@@ -220,7 +230,9 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection,
             return MHD_YES;
         }
     }
-    return request->response == NULL ? MHD_NO : queue_answer(request, connection);
+    if (request->response == NULL && request->page == NULL)
+        return MHD_NO;
+    return queue_answer(request, connection);
 }
 
 static void on_completed(void *arg, struct MHD_Connection *connection, void **context,
@@ -235,6 +247,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
         return;
     if (request->response != NULL)
         MHD_destroy_response(request->response);
+    web_page_release(request->page);
     text_clear(&request->body);
     memory_free(request->target);
     memory_free(request);
@@ -402,15 +415,8 @@ static const char policy[] =
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-static void add_headers(struct web_request *request, const char *content_type)
+static void add_headers(struct MHD_Response *response, const char *content_type)
 {
-    struct MHD_Response *response = request->response;
-
-    if (request->asks_for_password)
-        (void)MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE,
-                                      "Basic realm=\"pgrouter\", charset=\"UTF-8\"");
-    if (request->header != NULL)
-        (void)MHD_add_response_header(response, request->header, request->value);
     (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
     (void)MHD_add_response_header(response, "Content-Security-Policy", policy);
@@ -418,22 +424,76 @@ static void add_headers(struct web_request *request, const char *content_type)
     (void)MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
 }
 
+static void add_own_headers(const struct web_request *request,
+                            struct MHD_Response *response)
+{
+    if (request->asks_for_password)
+        (void)MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE,
+                                      "Basic realm=\"pgrouter\", charset=\"UTF-8\"");
+    if (request->header != NULL)
+        (void)MHD_add_response_header(response, request->header, request->value);
+}
+
 /* `response` is NULL when memory was out. */
-static void answer(struct web_request *request, unsigned status, const char *content_type,
-                   struct MHD_Response *response)
+static void send_off(struct web_request *request, unsigned status,
+                     struct MHD_Response *response)
 {
     struct web_daemon *daemon = request->daemon;
 
     request->status = status;
     request->response = response;
-    if (response != NULL)
-        add_headers(request, content_type);
     daemon->n_waiting--;
     if (request->is_asking)
         return;
     MHD_resume_connection(request->connection);
     ev_feed_event(daemon->web->loop->ev, &daemon->timer, EV_TIMER);
     end_if_idle(daemon);
+}
+
+static void answer(struct web_request *request, unsigned status, const char *content_type,
+                   struct MHD_Response *response)
+{
+    if (response != NULL) {
+        add_own_headers(request, response);
+        add_headers(response, content_type);
+    }
+    send_off(request, status, response);
+}
+
+struct web_page *web_page_new(const char *content_type, const struct text *body)
+{
+    struct web_page *page = body->overflowed ? NULL : memory_zeroed(sizeof *page);
+
+    if (page == NULL)
+        return NULL;
+    page->n_holders = 1;
+    page->response = MHD_create_response_from_buffer(body->length, (void *)text_get(body),
+                                                     MHD_RESPMEM_MUST_COPY);
+    if (page->response == NULL) {
+        memory_free(page);
+        return NULL;
+    }
+    add_headers(page->response, content_type);
+    return page;
+}
+
+void web_page_release(struct web_page *page)
+{
+    if (page == NULL || --page->n_holders > 0)
+        return;
+    MHD_destroy_response(page->response); /* once the last that is sent is gone */
+    memory_free(page);
+}
+
+void web_answer_page(struct web_request *request, struct web_page *page)
+{
+    if (page == NULL) {
+        web_answer_line(request, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory");
+        return;
+    }
+    page->n_holders++;
+    request->page = page;
+    send_off(request, MHD_HTTP_OK, NULL);
 }
 
 void web_answer(struct web_request *request, unsigned status, const char *content_type,

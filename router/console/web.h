@@ -67,7 +67,15 @@ enum basic_auth_answer web_check_auth(const struct web_request *request,
                                       struct basic_auth *auth);
 /* Asks for one, in place of an answer. */
 void web_ask_for_password(struct web_request *request);
-/* Sends it off; the request is gone then. `body` is copied. */
+/* What many requests are answered with alike: status 200, `body` copied once. NULL when
+ * memory is out, or the body has overflowed. */
+struct web_page;
+struct web_page *web_page_new(const char *content_type,
+                              const struct text *body) MUST_CHECK;
+void web_page_release(struct web_page *page); /* NULL is fine */
+/* Sends it off; the request is gone then. With NULL 500 is the answer. */
+void web_answer_page(struct web_request *request, struct web_page *page);
+/* Likewise. `body` is copied. */
 void web_answer(struct web_request *request, unsigned status, const char *content_type,
                 const struct text *body);
 /* The same with one line of plain text. */

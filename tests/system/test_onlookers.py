@@ -12,7 +12,7 @@ from harness.fake_node import ask_who, fake_nodes
 from harness.wire import Client, query
 
 FOR_S = 4
-PART = 0.2  # of a processor: much more than a sixteenth, much less than they would take
+PART = 0.2  # of a processor: much more than the share, much less than they would take
 QUICK = {"check_interval": "2s", "check_fast_interval": "2s", "check_timeout": "2s"}
 
 

@@ -21,7 +21,7 @@ Test(ration, who_looks_now_and_then_does_not_wait)
 
     for (uint64_t now_ns = SECOND; now_ns < 60 * SECOND; now_ns += SECOND) {
         cr_expect_eq(ration_wait_ms(&ration, now_ns), 0);
-        ration_spend(&ration, 50 * MS);
+        ration_spend(&ration, SECOND / RATION_SHARE);
     }
 }
 
@@ -73,7 +73,8 @@ Test(ration, one_long_piece_shuts_nobody_out_for_long)
     cr_expect_eq(ration_wait_ms(&ration, SECOND), 0);
     ration_spend(&ration, 3600ull * SECOND);
     ration_spend(&ration, UINT64_MAX);
-    cr_expect_eq(ration_wait_ms(&ration, SECOND), RATION_DEBT_NS / MS * RATION_SHARE);
+    cr_expect_eq(ration_wait_ms(&ration, SECOND),
+                 (uint64_t)RATION_DEBT_NS * RATION_SHARE / MS);
 }
 
 Test(ration, nobody_saves_for_ever)
