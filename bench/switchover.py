@@ -172,7 +172,8 @@ class Change:
 class Bench:
     def __init__(self, given, folder):
         self.given, self.folder = given, folder
-        self.results = os.path.join(HERE, "results", "switchover-" + now_utc().replace(":", "").replace("+0000", "Z"))
+        when = now_utc().replace(":", "").replace("+0000", "Z")
+        self.results = os.path.join(HERE, "results", f"switchover-{when}-{os.getpid()}")  # several may run
         why_not = "--loopback was asked for" if given.loopback else network.namespaces_work()
         if given.cases is None:
             given.cases = [name for name in CASES if name != "cut" or why_not is None]

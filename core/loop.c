@@ -183,6 +183,7 @@ struct loop *loop_new(bool watches_signals)
     list_init(&loop->deferred);
     list_init(&loop->continued);
     list_init(&loop->queues);
+    list_init(&loop->turns);
     ev_idle_init(&loop->restless, on_restless);
     loop->schedstat = loop->epoll = -1;
     loop->pond = pond_new();

@@ -65,6 +65,8 @@ struct loop {
         uint64_t n_sleeps; /* of the thread's own will */
     } look;
     struct ration onlookers; /* pages, tables and metrics are made with it */
+    struct list turns;       /* of core/turns.h: who waits for it */
+    struct deadline next_turn;
     _Atomic uint64_t longest_iteration_ns;
     _Atomic uint64_t longest_work_ns;
 };

@@ -10,11 +10,12 @@
 
 #include <stdint.h>
 
-#define RATION_SHARE 64 /* one part of so many */
+/* One part of so many. */
+#define RATION_SHARE 64
 #define RATION_SAVED_NS 100000000
-#define RATION_DEBT_NS \
-    100000000 /* at most: a single long piece blocks nobody for long \
-               */
+/* At most. What is beyond is forgiven, so that a single long piece shuts nobody out for
+ * longer than 0.8 s. */
+#define RATION_DEBT_NS 12500000
 
 /* A zeroed one has saved all that it can. Thread: its own. */
 struct ration {

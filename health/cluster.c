@@ -688,6 +688,7 @@ static void hold_for_request(struct cluster *cluster)
 
     if (cluster->config->check == CHECK_TCP)
         return; /* nobody would ever be proven */
+    cluster->asked_for[0] = '\0';
     snprintf(sign, sizeof sign, "etcd: a switchover to %s was asked for",
              view->request.to[0] != '\0' ? view->request.to : "any node");
     cluster_hold(cluster, leaving < 0 ? "" : cluster->nodes[leaving]->config->name,
@@ -1047,9 +1048,9 @@ void cluster_set_word(struct cluster *cluster, size_t i, enum node_word word)
     cluster->on_change(cluster->arg);
 }
 
-void cluster_set_address(struct cluster *cluster, size_t i, const struct address *address)
+bool cluster_set_address(struct cluster *cluster, size_t i, const struct address *address)
 {
-    node_set_address(cluster->nodes[i], address);
+    return node_set_address(cluster->nodes[i], address);
 }
 
 void cluster_set_weight(struct cluster *cluster, size_t i, unsigned weight)

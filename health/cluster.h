@@ -106,8 +106,8 @@ struct node *cluster_make_node(struct cluster *cluster,
 
 /* As monitor_set_word() and those like it, of node `i`. */
 void cluster_set_word(struct cluster *cluster, size_t i, enum node_word word);
-void cluster_set_address(struct cluster *cluster, size_t i,
-                         const struct address *address);
+bool cluster_set_address(struct cluster *cluster, size_t i,
+                         const struct address *address) MUST_CHECK;
 void cluster_set_weight(struct cluster *cluster, size_t i, unsigned weight);
 
 /* How node `i` looks from outside. `load` is borrowed. */

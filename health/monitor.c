@@ -375,9 +375,10 @@ bool monitor_set_address(struct monitor *monitor, const char *cluster_name,
 
     if (i < 0)
         return false;
-    LOG(INFO, "node address set", TEXT("cluster", cluster_name), TEXT("node", node),
-        TEXT("address", address_print(address, text)), TEXT("by", who));
-    cluster_set_address(cluster, (size_t)i, address);
+    if (cluster_set_address(cluster, (size_t)i, address))
+        LOG(INFO, "node address set", TEXT("cluster", cluster_name), TEXT("node", node),
+            TEXT("address", address_print(&cluster->nodes[i]->addresses[0], text)),
+            TEXT("by", who));
     return true;
 }
 

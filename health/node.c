@@ -21,12 +21,18 @@ static bool was_made(struct node *node, const struct sample *sample)
     return false;
 }
 
+/* An operator has said where it is. */
+static bool is_told(const struct node *node)
+{
+    return node->told.sa.sa_family != AF_UNSPEC;
+}
+
 static const struct store_member *find_member(const struct node *node)
 {
     const struct store_view *view = node->view;
     const struct store_member *member = store_view_member(view, node->config->name);
 
-    for (size_t i = 0; member == NULL && i < view->n_members; i++)
+    for (size_t i = 0; member == NULL && i < view->n_members && !is_told(node); i++)
         if (strcmp(view->members[i].host, node->config->host) == 0 &&
             view->members[i].port == node->config->port)
             member = &view->members[i];
@@ -187,11 +193,6 @@ void node_set_word(struct node *node, enum node_word word)
 
 /* ---- addresses ---- */
 
-static bool is_told(const struct node *node)
-{
-    return node->told.sa.sa_family != AF_UNSPEC;
-}
-
 uint16_t node_port(const struct node *node)
 {
     return is_told(node) ? address_port(&node->told) : node->config->port;
@@ -215,20 +216,33 @@ static void use_addresses(struct node *node, const struct address *addresses, si
 
 static void plan_port(struct node *node)
 {
-    if (node->plan.port == node->plan.substitute_port) /* PostgreSQL itself is asked */
+    if (node->settings.check != CHECK_PATRONI)
         node->plan.port = node_port(node);
     node->plan.substitute_port = node_port(node);
 }
 
-void node_set_address(struct node *node, const struct address *address)
+/* What is known of it is known of another place. */
+static void doubt(struct node *node)
+{
+    node->awaits_check = node->word != WORD_MAINT;
+    if (node->verdict.claim == CLAIM_FULL)
+        node->verdict.claim = CLAIM_STAYS;
+}
+
+bool node_set_address(struct node *node, const struct address *address)
 {
     uint16_t port = address_port(address) != 0 ? address_port(address) : node_port(node);
 
+    if (node->n_addresses > 0 && address_same_host(&node->addresses[0], address) &&
+        node_port(node) == port)
+        return false;
     node->told = *address;
     address_set_port(&node->told, port);
     node->is_looked_up = true;
     plan_port(node);
+    doubt(node);
     use_addresses(node, address, 1);
+    return true;
 }
 
 static void on_addresses(void *arg, const struct address *addresses, size_t n,

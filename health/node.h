@@ -38,8 +38,8 @@ struct node {
     char look_up_error[64];                       /* "" when it has found addresses */
     struct address addresses[NODE_ADDRESSES_MAX]; /* with PostgreSQL's port */
     size_t n_addresses;
-    struct address
-        told; /* by an operator, with a port, instead of them; AF_UNSPEC: none */
+    /* By an operator, with a port, in place of them; AF_UNSPEC: nobody has. */
+    struct address told;
 
     struct inquiry inquiry;
     struct inquiry_plan plan;
@@ -103,8 +103,9 @@ void node_set_restapi_tls(struct node *node, struct tls_context *tls);
 void node_set_word(struct node *node, enum node_word word);
 
 /* The node is there from now on, whatever its name leads to; its REST, too, at the port
- * of before. The address's port is PostgreSQL's, 0 = that of before. */
-void node_set_address(struct node *node, const struct address *address);
+ * of before. The address's port is PostgreSQL's, 0 = that of before. No new work goes
+ * there before a check. False: it is there already, and nothing has changed. */
+bool node_set_address(struct node *node, const struct address *address);
 uint16_t node_port(const struct node *node); /* PostgreSQL's */
 
 uint32_t node_uris_ok(const struct node *node); /* as topology_node's uris_ok */

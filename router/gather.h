@@ -32,6 +32,7 @@ struct gather {
     unsigned n_workers;
     uint64_t n_closed[CLOSE_REASON_COUNT]; /* clients, of all workers */
     bool is_incomplete;                    /* memory was out somewhere */
+    uint64_t used_ns;                      /* of workers' time on processors */
     struct mailbox *home;
     struct pages *pages; /* who asked */
     void (*on_home)(struct message *message, void *control);

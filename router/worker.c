@@ -345,6 +345,7 @@ static void add_to_gather(struct message *message, void *receiver)
 {
     struct gather *gather = CONTAINER_OF(message, struct gather, message);
     struct worker *worker = receiver;
+    uint64_t began_ns = ration_clock_ns();
 
     LIST_EACH(item, &worker->clients)
     {
@@ -363,6 +364,7 @@ static void add_to_gather(struct message *message, void *receiver)
     for (unsigned i = 0; i < CLOSE_REASON_COUNT; i++)
         gather->n_closed[i] += worker->n_closed[i];
     gather->n_workers = worker->number + 1;
+    gather->used_ns += ration_clock_ns() - began_ns;
     if (gather->n_workers == worker->n_workers)
         mailbox_post(gather->home, message, gather->on_home);
     else

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/turns.h"
 #include "router/console/api.h"
 #include "router/console/escape.h"
 
@@ -15,8 +16,9 @@ struct api_run {
     struct question question; /* first: the desk frees it when it is to drop it */
     struct api_runs *runs;
     struct web_request *request;
-    struct link in_runs; /* while it has an answer to read */
+    struct link in_runs; /* while it is here: to read rows, or to wait for its turn */
     struct deferred next;
+    struct turn turn;
     struct text out;
 };
 
@@ -72,7 +74,7 @@ static void read_api_rows(struct api_run *run)
 {
     struct question *question = &run->question;
 
-    list_remove(&run->runs->answers, &run->in_runs);
+    list_remove(&run->runs->here, &run->in_runs);
     ration_spend(&run->runs->loop->onlookers, question->used_ns);
     question->used_ns = 0;
     if (question->sqlstate != NULL) {
@@ -83,12 +85,21 @@ static void read_api_rows(struct api_run *run)
     api_add_rows(question->command, &question->rows, &run->out);
     question->rows.length = 0;
     if (!question->is_last && !run->out.overflowed) {
-        run->runs->source->ask(run->runs->arg, question);
+        list_append(&run->runs->here, &run->in_runs);
+        turn_take(run->runs->loop, &run->turn, true);
         return;
     }
     api_end(&run->out);
     answer_json(run->request, 200, &run->out);
     end_api_run(run);
+}
+
+static void on_turn(struct turn *turn)
+{
+    struct api_run *run = CONTAINER_OF(turn, struct api_run, turn);
+
+    list_remove(&run->runs->here, &run->in_runs);
+    run->runs->source->ask(run->runs->arg, &run->question);
 }
 
 /* Many may have one at a time, and each takes a while. */
@@ -112,19 +123,20 @@ static void on_api_rows(struct message *message, void *control)
     struct api_run *run = CONTAINER_OF(message, struct api_run, question.message);
 
     (void)control;
-    list_append(&run->runs->answers, &run->in_runs);
+    list_append(&run->runs->here, &run->in_runs);
     loop_continue(run->runs->loop, &run->next);
 }
 
 /* At the end: nobody reads the rest. */
 void api_runs_clear(struct api_runs *runs)
 {
-    LIST_EACH_SAFE(item, &runs->answers)
+    LIST_EACH_SAFE(item, &runs->here)
     {
         struct api_run *run = CONTAINER_OF(item, struct api_run, in_runs);
 
-        list_remove(&runs->answers, item);
+        list_remove(&runs->here, item);
         loop_discontinue(runs->loop, &run->next);
+        turn_leave(runs->loop, &run->turn);
         answer_error(run->request, 503, "not now");
         end_api_run(run);
     }
@@ -146,10 +158,12 @@ static void begin_api_run(struct api_runs *runs, struct web_request *request,
     run->question.command = command;
     run->question.on_answer = on_api_rows;
     run->next.run = on_next_rows;
+    run->turn.run = on_turn;
     text_init(&run->question.rows, QUESTION_ROWS_MAX);
     text_init(&run->out, BYTES_MAX);
     api_begin(command, &run->out);
-    runs->source->ask(runs->arg, &run->question);
+    list_append(&runs->here, &run->in_runs);
+    turn_take(runs->loop, &run->turn, false);
 }
 
 static void answer_text(struct web_request *request, void (*add)(struct text *out))
@@ -192,5 +206,5 @@ void api_runs_init(struct api_runs *runs, struct loop *loop,
                    const struct pages_source *source, void *arg)
 {
     *runs = (struct api_runs){.loop = loop, .source = source, .arg = arg};
-    list_init(&runs->answers);
+    list_init(&runs->here);
 }

@@ -16,7 +16,7 @@ struct api_runs {
     const struct pages_source *source;
     void *arg;
     unsigned n;
-    struct list answers; /* struct api_run: those that have rows to read */
+    struct list here; /* struct api_run: those that are not at the desk */
 };
 
 void api_runs_init(struct api_runs *runs, struct loop *loop,

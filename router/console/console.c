@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/turns.h"
 #include "router/cancel.h"
 #include "router/console/people.h"
 #include "router/console/prepared.h"
@@ -32,12 +33,9 @@ struct console {
     const char *at;         /* in `query`: the next statement */
     struct list prepared;
     struct deferred asking;
-    struct deadline turn; /* to ask: others than those who look on come first */
+    struct turn turn; /* to be shown something */
     struct deferred end;
 };
-
-/* How often who must wait for time to be shown something asks for it. */
-#define TURN_MS 10u
 
 static void proceed(struct console *console);
 
@@ -175,26 +173,11 @@ static void answer_here(struct console *console)
 
 static void on_answer(struct message *message, void *receiver);
 
-static void on_turn(struct deadline *turn);
-
-/* Whether it has to; if so, it goes on by itself. */
-static bool must_wait(struct console *console)
-{
-    struct loop *loop = console->say.client->worker->loop;
-
-    return command_facts[console->question->command].view != VIEW_NONE &&
-           console->question->command != COMMAND_SWITCHOVER &&
-           ration_wait_ms(&loop->onlookers, loop->now_ns) > 0 &&
-           deadline_arm(loop, &console->turn, TURN_MS, on_turn);
-}
-
 static void ask_now(struct console *console)
 {
     struct question *question = console->question;
     const struct control_door *control = &console->say.client->worker->control;
 
-    if (must_wait(console))
-        return;
     console->is_away = true;
     question->used_ns = 0;
     question->on_answer = on_answer;
@@ -205,14 +188,21 @@ static void ask_now(struct console *console)
         mailbox_post(control->mailbox, &question->message, control->on_question);
 }
 
-static void on_turn(struct deadline *turn)
+static void on_turn(struct turn *turn)
 {
     ask_now(CONTAINER_OF(turn, struct console, turn));
 }
 
 static void on_asking(struct deferred *deferred)
 {
-    ask_now(CONTAINER_OF(deferred, struct console, asking));
+    struct console *console = CONTAINER_OF(deferred, struct console, asking);
+    enum command_name command = console->question->command;
+
+    console->turn.run = on_turn;
+    if (command_facts[command].view == VIEW_NONE || command == COMMAND_SWITCHOVER)
+        ask_now(console);
+    else
+        turn_take(console->say.client->worker->loop, &console->turn, console->has_more);
 }
 
 /* In the next iteration: a worker that asks itself would do all in this one otherwise. */
@@ -780,7 +770,7 @@ void console_drop(struct client *client)
     client->console = NULL;
     client->worker->n_consoles--;
     loop_discontinue(client->worker->loop, &console->asking);
-    deadline_cancel(&console->turn);
+    turn_leave(client->worker->loop, &console->turn);
     console->question->client = NULL;
     if (!console->is_away && console->question->snapshot != NULL)
         give_up(console->question);

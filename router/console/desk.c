@@ -184,6 +184,8 @@ static void on_gathered(struct message *message, void *control)
 
     (void)control;
     if (snapshot->question != NULL)
+        snapshot->question->used_ns += snapshot->gather.used_ns;
+    if (snapshot->question != NULL)
         begin_answer(snapshot);
     else
         note_averages(snapshot);

@@ -4,6 +4,7 @@
 
 #include "core/log.h"
 #include "core/memory.h"
+#include "core/turns.h"
 #include "router/console/acts.h"
 #include "router/console/api_runs.h"
 #include "router/console/assets.h"
@@ -71,6 +72,7 @@ struct pages {
     struct list viewers;
     struct text sections[PAGE_SECTIONS]; /* as viewers have them */
     struct gather *gather;               /* under way */
+    struct turn turn;                    /* to begin the next */
     struct scrapes *scrapes;
     struct api_runs api_runs;
     struct {
@@ -133,15 +135,17 @@ static void answer_all_of(struct pages *pages, enum page page,
                           const char *content_type, const struct overview *overview)
 {
     struct web_page *made = NULL;
+    bool was_made = false;
     struct text body;
 
     text_init(&body, PAGE_BYTES_MAX);
     for (unsigned i = 0; i < pages->n_waiting; i++) {
         if (pages->waiting[i].page != page)
             continue;
-        if (body.length == 0) {
+        if (!was_made) {
             view(overview, &body);
             made = web_page_new(content_type, &body);
+            was_made = true;
         }
         web_answer_page(pages->waiting[i].request, made);
     }
@@ -331,6 +335,23 @@ static void take_sample(const struct pages *pages, const struct gather *gather,
 /* ---- pictures ------------------------------------------------------------------------
  */
 
+static void show_to_all(struct pages *pages, struct overview *overview, bool is_live_due)
+{
+    pages->source->describe(pages->arg, overview);
+    if (!overview_take(overview, pages->doors, pages->monitor))
+        return;
+    answer_all_of(pages, PAGE_HTML, page_add, "text/html; charset=utf-8", overview);
+    overview->token = pages->acts.token;
+    answer_all_of(pages, PAGE_FORMS, page_add, "text/html; charset=utf-8", overview);
+    overview->token = NULL;
+    answer_all_of(pages, PAGE_CSV, view_csv, "text/plain; charset=utf-8", overview);
+    answer_all_of(pages, PAGE_JSON, view_json, "application/json", overview);
+    pages->n_waiting = 0;
+    if (is_live_due)
+        show_all_viewers(pages, overview);
+    overview_clear(overview);
+}
+
 static void show(struct pages *pages, struct gather *gather)
 {
     bool is_live_due = pages->is_live_due;
@@ -353,19 +374,10 @@ static void show(struct pages *pages, struct gather *gather)
     history_note(&pages->history, overview.now_ms, &sample);
     if (pages->n_waiting == 0 && !is_live_due)
         return;
-    pages->source->describe(pages->arg, &overview);
-    if (!overview_take(&overview, pages->doors, pages->monitor))
-        return;
-    answer_all_of(pages, PAGE_HTML, page_add, "text/html; charset=utf-8", &overview);
-    overview.token = pages->acts.token;
-    answer_all_of(pages, PAGE_FORMS, page_add, "text/html; charset=utf-8", &overview);
-    overview.token = NULL;
-    answer_all_of(pages, PAGE_CSV, view_csv, "text/plain; charset=utf-8", &overview);
-    answer_all_of(pages, PAGE_JSON, view_json, "application/json", &overview);
-    pages->n_waiting = 0;
-    if (is_live_due)
-        show_all_viewers(pages, &overview);
-    overview_clear(&overview);
+    ration_spend(&pages->loop->onlookers, gather->used_ns);
+    ration_begin(&pages->loop->onlookers);
+    show_to_all(pages, &overview, is_live_due);
+    ration_end(&pages->loop->onlookers);
 }
 
 static void on_home(struct message *message, void *receiver)
@@ -375,10 +387,8 @@ static void on_home(struct message *message, void *receiver)
 
     (void)receiver;
     pages->gather = NULL;
-    ration_begin(&pages->loop->onlookers);
     if (!gather->is_incomplete)
         show(pages, gather);
-    ration_end(&pages->loop->onlookers);
     refuse_all(pages);
     free_gather(gather);
 }
@@ -410,6 +420,22 @@ static void want_picture(struct pages *pages)
         begin_gathering(pages);
 }
 
+static void on_turn(struct turn *turn)
+{
+    struct pages *pages = CONTAINER_OF(turn, struct pages, turn);
+
+    if (pages->n_waiting > 0 ||
+        pages->is_live_due) /* nobody was shown another meanwhile */
+        want_picture(pages);
+}
+
+/* For somebody who looks on: as soon as there is time. */
+static void ask_for_picture(struct pages *pages)
+{
+    if (pages->gather == NULL)
+        turn_take(pages->loop, &pages->turn, false);
+}
+
 static void on_history_timer(struct ev_loop *ev, ev_timer *timer, int events)
 {
     (void)ev;
@@ -426,7 +452,7 @@ static void on_live_timer(struct ev_loop *ev, ev_timer *timer, int events)
     if (pages->viewers.n == 0)
         return;
     pages->is_live_due = true;
-    want_picture(pages);
+    ask_for_picture(pages);
 }
 
 static void wait_for_picture(struct pages *pages, struct web_request *request,
@@ -438,7 +464,7 @@ static void wait_for_picture(struct pages *pages, struct web_request *request,
     }
     pages->waiting[pages->n_waiting].request = request;
     pages->waiting[pages->n_waiting++].page = page;
-    want_picture(pages);
+    ask_for_picture(pages);
 }
 
 static void take_holding(struct pages *pages, struct web_request *request)
@@ -631,6 +657,7 @@ struct pages *pages_new(struct loop *loop, const struct doors *doors,
     pages->arg = arg;
     pages->began_ms = loop_now_ms(loop);
     list_init(&pages->viewers);
+    pages->turn.run = on_turn;
     history_init(&pages->history, pages->began_ms, &(struct history_sample){{0}, {0}});
     ev_timer_init(&pages->history_timer, on_history_timer, HISTORY_STEP_MS / 1e3,
                   HISTORY_STEP_MS / 1e3);
@@ -657,6 +684,7 @@ void pages_free(struct pages *pages)
     log_listen(NULL, NULL);
     ev_timer_stop(pages->loop->ev, &pages->history_timer);
     ev_timer_stop(pages->loop->ev, &pages->live_timer);
+    turn_leave(pages->loop, &pages->turn);
     refuse_all(pages);
     scrapes_free(pages->scrapes);
     api_runs_clear(&pages->api_runs);

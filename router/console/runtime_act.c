@@ -177,7 +177,7 @@ static const char *read_address(const struct runtime_order *order,
     unsigned long n = 0;
     char *end;
 
-    if (*host == '\0' ||
+    if (*host == '\0' || order->n_operands == 4 || order->n_operands > 5 ||
         (order->n_operands > 3 && strcmp(runtime_operand(order, 3), "port") != 0))
         return "set server <b>/<s> addr requires an address and optionally a port.\n";
     if (order->n_operands > 3) {

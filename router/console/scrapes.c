@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/turns.h"
 #include "router/console/metrics.h"
 
 #define BYTES_MAX (16u << 20)
@@ -30,6 +31,7 @@ struct scrapes {
     uint64_t began_ms;
     bool is_gathering;
     struct scrape *making; /* being written */
+    struct turn turn;      /* to begin the next */
     struct {
         struct web_request *request;
         enum metrics_format format;
@@ -75,8 +77,6 @@ static void refuse_all(struct scrapes *scrapes)
 
 /* ---- writing ------------------------------------------------------------------------
  */
-
-static void begin_gathering(struct scrapes *scrapes);
 
 static void free_scrape(struct scrape *scrape)
 {
@@ -132,7 +132,7 @@ static void on_next_piece(struct deferred *next)
     scrapes->making = NULL;
     free_scrape(scrape);
     if (scrapes->n_waiting > 0) /* they came meanwhile */
-        begin_gathering(scrapes);
+        turn_take(scrapes->loop, &scrapes->turn, false);
 }
 
 static unsigned count_nobody(void *arg, const char *cluster)
@@ -212,10 +212,15 @@ static void on_home(struct message *message, void *receiver)
 {
     struct scrape *scrape = CONTAINER_OF(message, struct scrape, gather.message);
     struct scrapes *scrapes = scrape->scrapes;
+    bool is_begun;
 
     (void)receiver;
     scrapes->is_gathering = false;
-    if (!begin_writing(scrape)) {
+    ration_spend(&scrapes->loop->onlookers, scrape->gather.used_ns);
+    ration_begin(&scrapes->loop->onlookers);
+    is_begun = begin_writing(scrape);
+    ration_end(&scrapes->loop->onlookers);
+    if (!is_begun) {
         free_scrape(scrape);
         refuse_all(scrapes);
         return;
@@ -251,6 +256,14 @@ static void begin_gathering(struct scrapes *scrapes)
     }
 }
 
+static void on_turn(struct turn *turn)
+{
+    struct scrapes *scrapes = CONTAINER_OF(turn, struct scrapes, turn);
+
+    if (scrapes->n_waiting > 0 && !scrapes->is_gathering && scrapes->making == NULL)
+        begin_gathering(scrapes);
+}
+
 void scrapes_take(struct scrapes *scrapes, struct web_request *request)
 {
     bool is_open = strstr(web_accept(request), "application/openmetrics-text") != NULL;
@@ -262,7 +275,7 @@ void scrapes_take(struct scrapes *scrapes, struct web_request *request)
     scrapes->waiting[scrapes->n_waiting].request = request;
     scrapes->waiting[scrapes->n_waiting++].format = is_open ? METRICS_OPEN : METRICS_TEXT;
     if (!scrapes->is_gathering && scrapes->making == NULL)
-        begin_gathering(scrapes);
+        turn_take(scrapes->loop, &scrapes->turn, false);
 }
 
 struct scrapes *scrapes_new(struct loop *loop, const struct doors *doors,
@@ -274,6 +287,7 @@ struct scrapes *scrapes_new(struct loop *loop, const struct doors *doors,
     if (scrapes == NULL)
         return NULL;
     scrapes->loop = loop;
+    scrapes->turn.run = on_turn;
     scrapes->doors = doors;
     scrapes->monitor = monitor;
     scrapes->source = source;
@@ -287,6 +301,7 @@ void scrapes_free(struct scrapes *scrapes)
     if (scrapes == NULL)
         return;
     REQUIRE(!scrapes->is_gathering);
+    turn_leave(scrapes->loop, &scrapes->turn);
     refuse_all(scrapes);
     free_scrape(scrapes->making);
     memory_free(scrapes);

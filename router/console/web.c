@@ -21,8 +21,8 @@
 /* Of a stream so much is copied at a time, and waits at most for a client to take it. */
 #define STREAM_BYTES 16384u
 #define STREAM_BYTES_MAX (16u << 20)
-/* About what a TLS handshake takes of the thread's time. */
-#define HANDSHAKE_NS 1000000u
+/* Who asks for more than there is time for is heard so often. */
+#define REST_MS 50u
 
 struct web_page {
     struct MHD_Response *response;
@@ -68,7 +68,8 @@ struct web_daemon {
     ev_io readable;
     ev_timer timer;
     unsigned
-        n_waiting;  /* requests: libmicrohttpd must not be stopped before their answer */
+        n_waiting; /* requests: libmicrohttpd must not be stopped before their answer */
+    bool is_resting;
     bool is_ending; /* no longer configured: stops with the last answer */
     struct deferred end;
 };
@@ -127,25 +128,19 @@ static void run_now(struct web_daemon *daemon)
         arm(daemon, after_ms);
 }
 
-static void start_accepting(struct web_daemon *daemon)
-{
-    if (daemon->tls != NULL && daemon->acceptable.fd >= 0)
-        ev_io_start(daemon->web->loop->ev, &daemon->acceptable);
-}
-
-/* Who asks for more than there is time for waits; descriptors say nothing meanwhile. */
+/* Pages wait for their turn; here only the crowd at the door is kept from taking all. */
 static void run(struct web_daemon *daemon)
 {
     struct loop *loop = daemon->web->loop;
-    uint64_t wait_ms = ration_wait_ms(&loop->onlookers, loop->now_ns);
 
-    if (wait_ms > 0) {
+    if (!daemon->is_resting && ration_wait_ms(&loop->onlookers, loop->now_ns) > 0) {
+        daemon->is_resting = true;
         ev_io_stop(loop->ev, &daemon->readable);
-        arm(daemon, wait_ms);
+        arm(daemon, REST_MS);
         return;
     }
+    daemon->is_resting = false;
     ev_io_start(loop->ev, &daemon->readable);
-    start_accepting(daemon);
     run_now(daemon);
 }
 
@@ -221,6 +216,8 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection,
         return request->n_body <= BODY_READ_MAX ? MHD_YES : MHD_NO;
     }
     if (!request->is_asked) {
+        if (daemon->is_ending)
+            return MHD_NO;
         request->is_asked = request->is_asking = true;
         daemon->n_waiting++;
         daemon->web->on_request(daemon->web->arg, request);
@@ -272,6 +269,7 @@ static void end_streams(struct web_daemon *daemon)
 
 static void stop_daemon(struct web_daemon *daemon)
 {
+    daemon->is_ending = true; /* who has not been heard yet is not */
     end_streams(daemon);
     MHD_run(daemon->daemon); /* takes up what was suspended; sends the last answers */
     ev_io_stop(daemon->web->loop->ev, &daemon->readable);
@@ -491,6 +489,7 @@ void web_answer_page(struct web_request *request, struct web_page *page)
         web_answer_line(request, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory");
         return;
     }
+    REQUIRE(request->header == NULL && !request->asks_for_password);
     page->n_holders++;
     request->page = page;
     send_off(request, MHD_HTTP_OK, NULL);
@@ -664,23 +663,14 @@ void web_secure(struct web *web, struct tls_context *context)
 static void on_acceptable(struct ev_loop *ev, ev_io *watcher, int events)
 {
     struct web_daemon *daemon = CONTAINER_OF(watcher, struct web_daemon, acceptable);
-    struct loop *loop = daemon->web->loop;
 
     (void)events;
     while (web_tls_count(daemon->tls) < CONNECTIONS_MAX) {
-        uint64_t wait_ms = ration_wait_ms(&loop->onlookers, loop->now_ns);
         struct address peer;
-        int fd;
+        int fd = socket_accept(watcher->fd, &peer);
 
-        if (wait_ms > 0) {
-            ev_io_stop(ev, watcher);
-            arm(daemon, wait_ms);
-            return;
-        }
-        fd = socket_accept(watcher->fd, &peer);
         if (fd < 0)
             return;
-        ration_spend(&loop->onlookers, HANDSHAKE_NS);
         web_tls_take(daemon->tls, fd, &peer, daemon->web->context);
     }
     ev_io_stop(ev, watcher); /* the rest waits in the kernel's line */
@@ -688,7 +678,10 @@ static void on_acceptable(struct ev_loop *ev, ev_io *watcher, int events)
 
 static void on_room(void *arg)
 {
-    start_accepting(arg);
+    struct web_daemon *daemon = arg;
+
+    if (daemon->acceptable.fd >= 0)
+        ev_io_start(daemon->web->loop->ev, &daemon->acceptable);
 }
 
 static void on_plain(void *arg, int fd, const struct address *peer)

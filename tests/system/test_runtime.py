@@ -319,6 +319,28 @@ def test_a_node_moves(runtime):
             assert socket_.ask(line) == answer + "\n\n", line
 
 
+def test_a_primary_that_moves_is_proven_first(runtime):
+    """Somebody else may be there: no writer goes to it before Patroni has said what it is."""
+    with fake_nodes("a", "b") as nodes, fake_nodes("x", "c", address="127.0.0.9") as (_, there):
+        r, socket_ = runtime(nodes)
+        there.patroni.refuse()
+        there.patroni.port = nodes[0].patroni.port
+        port = there.postgres.port
+        assert ask_who(r.at("rw")) == "a"
+        assert "IP changed" in socket_.ask(f"set server rw/a addr 127.0.0.9 port {port}")
+        with Client(r.at("rw"), timeout=30) as writer:
+            writer.send(startup(user="app"))
+            with pytest.raises(TimeoutError):
+                writer.socket.settimeout(1.5)
+                writer.message()
+            assert there.postgres.connections == []
+            writer.socket.settimeout(30)
+            there.patroni.primary(timeline=2)
+            there.patroni.open()
+            writer.messages_until("Z")
+            assert who(writer) == "c"
+
+
 def test_weights_share_new_sessions(runtime):
     with fake_nodes("a", "b", "c") as nodes:
         r, socket_ = runtime(nodes)
