@@ -98,17 +98,17 @@ def test_a_page_that_costs_more_than_there_is(start_router):
     """Who looks at a large page live keeps nobody from the port, and is no more when gone."""
     with fake_nodes("a") as (a,):
         a.patroni.replica()
-        nodes = ", ".join(f"n{n}=127.0.0.1:{a.postgres.port}:{a.patroni.port}" for n in range(100))
+        nodes = ", ".join(f"n{n}=127.0.0.1:{a.postgres.port}:{a.patroni.port}" for n in range(120))
         r = start_router(nodes=nodes, cluster={**QUICK, "check_interval": "10s", "check_fast_interval": "10s"},
-                         listeners={f"l{n}": {"role": "any"} for n in range(30)}, wait=False)
+                         listeners={f"l{n}": {"role": "any"} for n in range(50)}, wait=False)
         r.wait_until_ready(60)
+        r.is_slowed = True  # six thousand rows are written in one piece
         with socket.create_connection(r.at("stats"), 30) as viewer:
             viewer.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
             seen = 0
-            while seen < 6000000:  # several pictures
+            while seen < 20000000:  # several pictures
+                assert r.get("/healthz", timeout=10)[0] == 200
                 seen += len(viewer.recv(1 << 20))
-                if seen % 7 == 0:
-                    assert r.get("/healthz", timeout=10)[0] == 200
         assert r.get("/stats", timeout=30)[0] == 200
 
 
