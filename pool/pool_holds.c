@@ -140,6 +140,8 @@ static void begin_watch(struct pools *pools, const struct topology_cluster *clus
 
 void pools_follow_holds(struct pools *pools)
 {
+    if (pools->is_closed) /* at the end news may still be under way */
+        return;
     for (size_t i = 0; i < pools->topology->n_clusters; i++) {
         const struct topology_cluster *cluster = &pools->topology->clusters[i];
 

@@ -503,8 +503,9 @@ def test_the_row_of_a_cluster_moves(cluster, managed):
 
 
 def test_the_rows_of_nodes_move(cluster, managed):
+    leader = cluster.wait_for_roles()  # the test before has killed its PostgreSQL
     r = managed()
-    leader, replica, other = cluster.leader(), *cluster.replicas()
+    replica, other = cluster.replicas()
     row = node_row(r, leader.name)
     assert (row["cluster"], row["host"], row["address"]) == ("main", leader.address, leader.address)
     assert (row["port"], row["check_port"]) == (leader.port, leader.rest_port)
