@@ -420,12 +420,12 @@ static void want_picture(struct pages *pages)
         begin_gathering(pages);
 }
 
+/* All may have been shown another one meanwhile. */
 static void on_turn(struct turn *turn)
 {
     struct pages *pages = CONTAINER_OF(turn, struct pages, turn);
 
-    if (pages->n_waiting > 0 ||
-        pages->is_live_due) /* nobody was shown another meanwhile */
+    if (pages->n_waiting > 0 || pages->is_live_due)
         want_picture(pages);
 }
 

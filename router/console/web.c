@@ -179,14 +179,14 @@ static void *on_request_line(void *arg, const char *target,
 static enum MHD_Result queue_answer(struct web_request *request,
                                     struct MHD_Connection *connection)
 {
-    struct web_page *page = request->page;
-    enum MHD_Result result = MHD_queue_response(
-        connection, request->status, page != NULL ? page->response : request->response);
+    struct MHD_Response *response =
+        request->page != NULL ? request->page->response : request->response;
+    enum MHD_Result result = MHD_queue_response(connection, request->status, response);
 
+    if (request->page == NULL)
+        MHD_destroy_response(response);
+    web_page_release(request->page);
     request->page = NULL;
-    web_page_release(page);
-    if (page == NULL)
-        MHD_destroy_response(request->response);
     request->response = NULL;
     return result;
 }
