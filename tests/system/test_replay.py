@@ -240,7 +240,8 @@ def test_a_slow_reader_whose_server_is_stopped(front, lone):
     client = wire.Client(r.at("pool"), receive_buffer=4096, timeout=20)
     client.log_in()
     client.send(wire.query("select repeat('x', 10000) from generate_series(1, 10000)"))
-    lone.pid_doing("generate_series")
+    assert process.wait_until(lambda: lone.ask(
+        "select count(*) from pg_stat_activity where wait_event = 'ClientWrite'") == 1, 10)
     lone.restart()
     kinds = set()
     with contextlib.suppress(EOFError, ConnectionResetError):
